@@ -1,0 +1,27 @@
+//! The limits of the public interface, checked by ingest for a quick answer and by the writer for good.
+
+use crate::units::{Millis, MinorUnits, Units};
+
+/// Most lines of one order.
+pub const LINES_MAX: usize = 8;
+/// Most units of one variant in one order.
+pub const QUANTITY_MAX: i64 = 1_000;
+/// Most variants of a drop.
+pub const VARIANTS_MAX: usize = 32;
+/// Most units of a drop, all variants together.
+pub const STOCK_MAX: Units = Units(10_000_000);
+/// Longest hold in seconds.
+pub const HOLD_SECONDS_MAX: i32 = 86_400;
+/// Greatest per-user limit.
+pub const LIMIT_PER_USER_MAX: i32 = 10_000;
+/// Longest title in characters.
+pub const TITLE_CHARACTERS_MAX: usize = 200;
+/// Greatest price of one unit.
+pub const PRICE_MAX: MinorUnits = MinorUnits(1_000_000_000_000);
+/// End of the year 9999: a later instant cannot be written as RFC 3339.
+pub const INSTANT_MAX: Millis = Millis(253_402_300_799_999);
+
+const _: () = {
+    let units_max = QUANTITY_MAX * LINES_MAX as i64;
+    assert!(PRICE_MAX.0 <= i64::MAX / units_max, "the greatest order's total fits in 63 bits");
+};

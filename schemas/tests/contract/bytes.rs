@@ -1,0 +1,126 @@
+//! Bytes on the log: pinned for ever, and readable by a decoder that shares no code with ours.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use schemas::avro::{self, Codec};
+use schemas::decision::{FIRST_LINK, seal, verified_link};
+use schemas::framing;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::samples;
+
+fn encoded<T: Serialize>(codec: &Codec, value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec.encode(value, &mut bytes);
+    bytes
+}
+
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(
+    codec: &Codec,
+    subject: &str,
+    value: &T,
+) {
+    let bytes = encoded(codec, value);
+    assert_eq!(&codec.decode::<T>(&bytes).unwrap(), value);
+
+    let text = avro::current(subject).unwrap().text;
+    let schema = apache_avro::Schema::parse_str(text).unwrap();
+    let reader = GenericDatumReader::builder(&schema).build().unwrap();
+    let mut rest = bytes.as_slice();
+    let independent: Value = reader.read_value(&mut rest).unwrap();
+    assert!(rest.is_empty(), "the independent decoder leaves no byte");
+    assert!(matches!(independent, Value::Record(_)));
+    let again = apache_avro::writer::datum::GenericDatumWriter::builder(&schema)
+        .build()
+        .unwrap()
+        .write_value_to_vec(independent)
+        .unwrap();
+    assert_eq!(again, bytes, "the independent encoder writes the same bytes");
+}
+
+#[test]
+fn every_record_survives_an_independent_decoder_and_encoder() {
+    round_trip(&avro::ORDER_INTENT, "order-intents-value", &samples::full_order_intent());
+    round_trip(&avro::ORDER_INTENT, "order-intents-value", &samples::bare_order_intent());
+    round_trip(&avro::ORDER_DECISION, "order-decisions-value", &samples::full_order_decision());
+    round_trip(&avro::FOLLOW_INTENT, "follow-intents-value", &samples::full_follow_intent());
+    round_trip(&avro::FOLLOW_DECISION, "follow-decisions-value", &samples::full_follow_decision());
+}
+
+/// Compares with `tests/golden/{name}.hex`. A changed file means that old logs can no longer be read.
+fn golden(name: &str, bytes: &[u8]) {
+    use std::fmt::Write as _;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.hex"));
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    if std::env::var_os("WRITE_NEW_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, format!("{hex}\n")).unwrap();
+    }
+    let pinned = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(pinned.trim(), hex, "{name}: released bytes changed");
+}
+
+#[test]
+fn released_bytes_never_change() {
+    golden("order_intent.v1", &encoded(&avro::ORDER_INTENT, &samples::full_order_intent()));
+    golden("order_decision.v1", &encoded(&avro::ORDER_DECISION, &samples::full_order_decision()));
+    golden("follow_intent.v1", &encoded(&avro::FOLLOW_INTENT, &samples::full_follow_intent()));
+    golden(
+        "follow_decision.v1",
+        &encoded(&avro::FOLLOW_DECISION, &samples::full_follow_decision()),
+    );
+}
+
+#[test]
+fn the_chain_shows_a_changed_byte_a_gap_and_another_history() {
+    let mut value = Vec::new();
+    framing::start(&mut value, 9);
+    avro::ORDER_DECISION.encode(&samples::full_order_decision(), &mut value);
+    let link = seal(FIRST_LINK, &mut value);
+    assert_eq!(verified_link(FIRST_LINK, &value), Some(link));
+    assert_eq!(verified_link(link, &value), None, "another history");
+    for index in 0..value.len() {
+        let mut tampered = value.clone();
+        tampered[index] ^= 1;
+        assert_eq!(verified_link(FIRST_LINK, &tampered), None, "byte {index}");
+    }
+    assert_eq!(verified_link(FIRST_LINK, &value[..10]), None, "too short to hold a link");
+    let decoded: schemas::decision::Decision<schemas::order::OrderBody> =
+        avro::ORDER_DECISION.decode(&value[framing::HEADER_LENGTH..]).unwrap();
+    assert_eq!(decoded.chain, link, "the chain is the record's last field");
+}
+
+#[test]
+fn framing_names_what_is_wrong() {
+    use framing::FramingError::{TooShort, WrongMagicByte};
+    assert_eq!(framing::split(&[0, 0, 0, 1, 2, 42]), Ok((258, &[42][..])));
+    assert_eq!(framing::split(&[0, 0, 0]), Err(TooShort(3)));
+    assert_eq!(framing::split(&[]), Err(TooShort(0)));
+    assert_eq!(framing::split(b"{\"a\":1}"), Err(WrongMagicByte(b'{')));
+}
+
+#[test]
+fn an_unknown_enumeration_word_is_refused() {
+    let mut bytes = encoded(&avro::ORDER_INTENT, &samples::bare_order_intent());
+    let at = bytes.windows(4).position(|word| word == b"tick").unwrap();
+    bytes[at..at + 4].copy_from_slice(b"tock");
+    assert!(avro::ORDER_INTENT.decode::<schemas::order::OrderIntent>(&bytes).is_err());
+}
+
+#[test]
+fn a_row_schema_stands_alone() {
+    let codec = avro::row_codec("order-decisions-value", "OrderRow");
+    round_trip_row(&codec, &samples::order_row());
+    let codec = avro::row_codec("order-decisions-value", "StockRow");
+    round_trip_row(&codec, &samples::full_order_decision().body.unwrap().stocks[0]);
+}
+
+fn round_trip_row<T: Serialize + DeserializeOwned + PartialEq + Debug>(codec: &Codec, row: &T) {
+    assert_eq!(&codec.decode::<T>(&encoded(codec, row)).unwrap(), row);
+}

@@ -1,0 +1,8 @@
+//! The contract as other programs see it: documented fields, pinned bytes, an independent decoder,
+//! compatibility of every released version with every other.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod bytes;
+mod compatibility;
+mod samples;
