@@ -1,0 +1,125 @@
+//! Naive, independent proof over one partition of a log. Pure.
+//!
+//! The auditor shares the record types with the processors and nothing else: it has its own, slow idea of
+//! what each decision should have been and holds every record against it. One checker per invariant, each in
+//! its own file:
+//!
+//! | checker | guards |
+//! |---|---|
+//! | [`chain`] | contiguous sequence, unbroken chain, rising epochs, monotone time |
+//! | [`answers`] | I2: one decision per intent offset, echoing the intent's id |
+//! | [`stock`] | I1: units conserved, and equal to what the orders themselves add up to |
+//! | [`rules`] | each outcome is the one the rules give, recomputed from the rows before it |
+//! | [`deadlines`] | I8: nothing opens, closes or lapses before its instant in log time, or late |
+//!
+//! Intents older than the topic's retention are gone; [`Report::intents_from`] says where the border is, and
+//! what came before is judged from decisions alone.
+//!
+//! The idea of a second, simple model that watches the real one is `TigerBeetle`'s auditor.
+
+pub mod answers;
+pub mod chain;
+pub mod deadlines;
+pub mod fold;
+pub mod rules;
+pub mod stock;
+
+use std::fmt;
+
+use schemas::decision::Decision;
+use schemas::ids::Chain;
+use schemas::order::{OrderBody, OrderIntent};
+use schemas::units::Millis;
+
+pub use fold::Fold;
+
+/// An intent as the log holds it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoggedIntent {
+    /// Its offset.
+    pub offset: i64,
+    /// The log's append time.
+    pub append_time: Millis,
+    /// The record, where it could be read.
+    pub intent: Option<OrderIntent>,
+}
+
+/// A decision as the log holds it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoggedDecision {
+    /// Its offset.
+    pub offset: i64,
+    /// The framed bytes, for the chain.
+    pub value: Vec<u8>,
+    /// The record.
+    pub decision: Decision<OrderBody>,
+}
+
+/// Something that must not be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Which checker found it.
+    pub checker: &'static str,
+    /// Offset of the decision, or of the intent where there is no decision.
+    pub offset: i64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} at offset {}: {}", self.checker, self.offset, self.what)
+    }
+}
+
+/// What an audit of one partition found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Report {
+    /// Everything that is wrong; empty is proof.
+    pub findings: Vec<Finding>,
+    /// The rows that the decisions add up to.
+    pub fold: Fold,
+    /// First retained intent offset; older decisions were judged without their intents.
+    pub intents_from: i64,
+    /// Intents without a decision yet: those at or past the last decision's `next_intent_offset`.
+    pub undecided: i64,
+    /// Records with an intent offset.
+    pub decided: i64,
+    /// Last link of the chain.
+    pub chain: Chain,
+}
+
+/// Audits one partition of the order topics from the log's first decision.
+#[must_use]
+pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
+    let mut findings = Vec::new();
+    let chain = chain::check(decisions, &mut findings);
+    answers::check(intents, decisions, &mut findings);
+    let mut fold = Fold::default();
+    let mut deadlines = deadlines::Deadlines::default();
+    for logged in decisions {
+        let intent = logged.decision.header.intent_offset.and_then(|offset| {
+            let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
+            intents.get(index)
+        });
+        deadlines.check(&fold, logged, intent, &mut findings);
+        rules::check(&fold, logged, intent, &mut findings);
+        if let Some(body) = &logged.decision.body {
+            fold.apply(body);
+            stock::check(&fold, logged.offset, body, &mut findings);
+        }
+    }
+    stock::check_totals(&fold, &mut findings);
+    let next = decisions.last().map_or(0, |last| last.decision.header.next_intent_offset);
+    let undecided = intents.iter().filter(|intent| intent.offset >= next).count();
+    let decided =
+        decisions.iter().filter(|logged| logged.decision.header.intent_offset.is_some()).count();
+    Report {
+        findings,
+        fold,
+        intents_from: intents.first().map_or(0, |intent| intent.offset),
+        undecided: i64::try_from(undecided).unwrap_or(i64::MAX),
+        decided: i64::try_from(decided).unwrap_or(i64::MAX),
+        chain,
+    }
+}

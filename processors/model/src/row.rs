@@ -1,0 +1,115 @@
+use std::fmt;
+use std::sync::Arc;
+
+use schemas::avro::AvroError;
+use schemas::units::Millis;
+
+/// A store key: one table tag, then ids. Small and `Copy`, because the hot path makes several per decision.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    bytes: [u8; Self::LENGTH_MAX],
+    length: u8,
+}
+
+impl RowKey {
+    /// A tag and two ids.
+    pub const LENGTH_MAX: usize = 33;
+
+    /// A key in the table `tag`. Tags are pinned for ever in the processor's `rows.rs`.
+    ///
+    /// # Panics
+    /// Where the ids are longer than two UUIDs: a mistake that the first test of the row finds.
+    #[must_use]
+    pub fn new(tag: u8, ids: &[&[u8]]) -> Self {
+        let mut bytes = [0; Self::LENGTH_MAX];
+        bytes[0] = tag;
+        let mut length = 1;
+        for id in ids {
+            bytes[length..length + id.len()].copy_from_slice(id);
+            length += id.len();
+        }
+        Self { bytes, length: u8::try_from(length).expect("a key is at most 33 bytes") }
+    }
+
+    /// A key read back from a store, or `None` where it is empty or too long to be one.
+    #[must_use]
+    pub fn from_bytes(key: &[u8]) -> Option<Self> {
+        let (tag, rest) = key.split_first()?;
+        (rest.len() < Self::LENGTH_MAX).then(|| Self::new(*tag, &[rest]))
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn tag(&self) -> u8 {
+        self.bytes[0]
+    }
+
+    /// The bytes in the store.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// A deadline of a row. Ordered by (deadline, kind, row): the order in which due timers fire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timer {
+    /// The deadline in log time.
+    pub deadline: Millis,
+    /// [`Timer::AT`] or [`Timer::AFTER`].
+    pub kind: u8,
+    /// The row it belongs to.
+    pub row: RowKey,
+}
+
+impl Timer {
+    /// Fires before the first intent at or after the deadline: an opening.
+    pub const AT: u8 = 0;
+    /// Fires before the first intent after the deadline: a closing or an expiry. An intent appended at the
+    /// very deadline still wins.
+    pub const AFTER: u8 = 1;
+
+    /// Whether it fires before an intent appended at `log_time`.
+    #[must_use]
+    pub fn is_due(&self, log_time: Millis) -> bool {
+        self.deadline < log_time || (self.deadline == log_time && self.kind == Self::AT)
+    }
+}
+
+/// A row of a processor's state.
+pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// Where it lives.
+    fn key(&self) -> RowKey;
+
+    /// Its deadline, if it has one. The timer index is a function of (old row, new row), nothing else.
+    fn timer(&self) -> Option<Timer>;
+
+    /// Appends its bytes.
+    fn encode(&self, buffer: &mut Vec<u8>);
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// Where the bytes are not a row of the table `tag`: the store is damaged or newer than this build.
+    fn decode(tag: u8, bytes: &[u8]) -> Result<Self, AvroError>;
+}
+
+/// The store could not be read. The batch is thrown away and the partition recovers.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("store read failed: {0}")]
+pub struct ReadFailed(pub String);
+
+/// The rows a decision may read: the store under the batch's own uncommitted puts.
+pub trait Rows<R: Row> {
+    /// The row as of the decision before this one.
+    ///
+    /// # Errors
+    /// [`ReadFailed`] where the store cannot answer; the decision must not be made without it.
+    fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed>;
+}

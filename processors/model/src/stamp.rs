@@ -1,0 +1,16 @@
+use schemas::partition::Partition;
+use schemas::units::Millis;
+
+/// Where and when a decision is made: all a rule may know of the world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stamp {
+    /// The partition.
+    pub partition: Partition,
+    /// Offset of the intent; of the intent about to be decided where a timer fires before it.
+    pub offset: i64,
+    /// Greatest append time seen in the partition. Deadlines are judged by it.
+    pub log_time: Millis,
+    /// The owner's wall clock, never before `log_time`. New deadlines count from it, so that a buyer whose
+    /// order waited in a backlog still gets the whole hold.
+    pub decided_at: Millis,
+}

@@ -1,0 +1,256 @@
+//! Placing an order.
+//!
+//! The key is looked up before anything is refused. Then the refusals, in the order of [`Reason`]:
+//! `unknown_drop`, `not_open`, `unknown_variant`, `bad_quantity`, `price_changed`, `limit_exceeded`,
+//! `insufficient_stock`, `sold_out`. A refusal is final for its key, but for two: `unknown_drop`, and
+//! `not_open` of an upcoming drop, which leave no row, so that an early click costs nothing.
+
+use std::collections::BTreeMap;
+
+use model::{Decided, ReadFailed, Rows, Stamp};
+use schemas::decision::Outcome;
+use schemas::ids::{DropId, OrderId, UserId, VariantId};
+use schemas::limits::QUANTITY_MAX;
+use schemas::order::{
+    BuyerRow, DropRow, DropStatus, MissingUnits, OrderBody, OrderRow, OrderRowLine, OrderStatus,
+    PlaceOrder, Reason, Refusal, StockRow,
+};
+use schemas::units::{Millis, MinorUnits, Units};
+
+use super::stock::assert_conserved;
+use super::{changed, key_reused, refusal, refused, replayed};
+use crate::rows::{self, StateRow};
+
+pub(super) fn place(
+    rows: &dyn Rows<StateRow>,
+    user: UserId,
+    drop_id: DropId,
+    order: &PlaceOrder,
+    stamp: Stamp,
+) -> Result<Decided<OrderBody>, ReadFailed> {
+    if let Some(first) = rows::read_order(rows, order.order_id)? {
+        let same = first.request_hash == order.request_hash;
+        return Ok(if same { replayed(Some(first)) } else { key_reused(Some(first)) });
+    }
+    let named =
+        |reason| Refusal { order_id: Some(order.order_id), user_id: Some(user), ..refusal(reason) };
+    let Some(drop) = rows::read_drop(rows, drop_id)? else {
+        return Ok(refused(named(Reason::UnknownDrop)));
+    };
+    if drop.status == DropStatus::Upcoming {
+        return Ok(refused(Refusal {
+            opens_at: Some(drop.starts_at),
+            drop_status: Some(drop.status),
+            ..named(Reason::NotOpen)
+        }));
+    }
+    let wanted = Wanted { user, drop: &drop, order, lines: priced_lines(&drop, order), stamp };
+    match refuse_terms(&wanted) {
+        Some(reason) => Ok(wanted.rejected(reason, Vec::new(), None)),
+        None => reserve(rows, &wanted),
+    }
+}
+
+/// An order's lines summed per variant, in variant order, with the drop's prices. A variant that the drop
+/// does not have is priced 0; the order is refused for it before the price matters.
+fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> Vec<SummedLine> {
+    let mut sums: BTreeMap<VariantId, i64> = BTreeMap::new();
+    for line in &order.lines {
+        // A line below 1 makes the whole sum bad: it must not hide behind a larger line.
+        let sum = sums.entry(line.variant_id).or_insert(0);
+        *sum = if line.qty < 1 || *sum < 0 {
+            i64::MIN
+        } else {
+            sum.saturating_add(i64::from(line.qty))
+        };
+    }
+    let price_of = |variant: VariantId| {
+        drop.variants.iter().find(|terms| terms.variant_id == variant).map(|terms| terms.price)
+    };
+    sums.into_iter()
+        .map(|(variant_id, qty)| SummedLine {
+            variant_id,
+            qty: Units(qty),
+            price: price_of(variant_id),
+        })
+        .collect()
+}
+
+struct SummedLine {
+    variant_id: VariantId,
+    qty: Units,
+    price: Option<MinorUnits>,
+}
+
+/// An order against its drop, with nothing read yet.
+struct Wanted<'a> {
+    user: UserId,
+    drop: &'a DropRow,
+    order: &'a PlaceOrder,
+    lines: Vec<SummedLine>,
+    stamp: Stamp,
+}
+
+impl Wanted<'_> {
+    fn units(&self) -> Units {
+        self.lines.iter().map(|line| line.qty).sum()
+    }
+
+    /// `None` on overflow, which only a refused quantity can cause.
+    fn total(&self) -> Option<MinorUnits> {
+        self.lines.iter().try_fold(MinorUnits(0), |total, line| {
+            total.checked_add(line.price.unwrap_or_default().times(line.qty)?)
+        })
+    }
+
+    fn row(&self, status: OrderStatus) -> OrderRow {
+        let lines = self.lines.iter().map(|line| OrderRowLine {
+            variant_id: line.variant_id,
+            qty: i32::try_from(line.qty.0.max(0)).unwrap_or(i32::MAX),
+            unit_price: line.price.unwrap_or_default(),
+        });
+        OrderRow {
+            order_id: self.order.order_id,
+            drop_id: self.drop.drop_id,
+            user_id: self.user,
+            status,
+            reason: None,
+            lines: lines.collect(),
+            product_id: self.drop.product_id,
+            currency: self.drop.currency.clone(),
+            total: self.total().unwrap_or_default(),
+            payment_method: self.order.payment_method.clone(),
+            request_hash: self.order.request_hash,
+            version: 1,
+            created_at: self.stamp.log_time,
+            decided_at: self.stamp.decided_at,
+            hold_expires_at: None,
+            intent_offset: self.stamp.offset,
+            missing: Vec::new(),
+            held_order_id: None,
+        }
+    }
+
+    /// A final refusal: it is remembered under its key.
+    fn rejected(
+        &self,
+        reason: Reason,
+        missing: Vec<MissingUnits>,
+        held_order_id: Option<OrderId>,
+    ) -> Decided<OrderBody> {
+        let row = OrderRow {
+            reason: Some(reason),
+            missing,
+            held_order_id,
+            ..self.row(OrderStatus::Rejected)
+        };
+        let refusal = Refusal {
+            order_id: Some(row.order_id),
+            user_id: Some(self.user),
+            drop_status: (reason == Reason::NotOpen).then_some(self.drop.status),
+            ..refusal(reason)
+        };
+        let body = OrderBody { refusal: Some(refusal), orders: vec![row], ..OrderBody::default() };
+        Decided { outcome: Outcome::Refused, body: Some(body) }
+    }
+}
+
+/// The refusals that need no further row.
+fn refuse_terms(wanted: &Wanted<'_>) -> Option<Reason> {
+    if wanted.drop.status != DropStatus::Live {
+        return Some(Reason::NotOpen);
+    }
+    if wanted.lines.iter().any(|line| line.price.is_none()) {
+        return Some(Reason::UnknownVariant);
+    }
+    if wanted.lines.iter().any(|line| !(1..=QUANTITY_MAX).contains(&line.qty.0)) {
+        return Some(Reason::BadQuantity);
+    }
+    let Some(total) = wanted.total() else { return Some(Reason::BadQuantity) };
+    let expected = &wanted.order;
+    let other_total = expected.expected_total.is_some_and(|seen| seen != total);
+    let other_currency =
+        expected.expected_currency.as_ref().is_some_and(|seen| *seen != wanted.drop.currency);
+    (other_total || other_currency).then_some(Reason::PriceChanged)
+}
+
+/// Takes the units, all or nothing, or refuses for the limit or the stock.
+fn reserve(
+    rows: &dyn Rows<StateRow>,
+    wanted: &Wanted<'_>,
+) -> Result<Decided<OrderBody>, ReadFailed> {
+    let drop = wanted.drop;
+    let buyer = match drop.limit_per_user {
+        None => None,
+        Some(limit) => {
+            let buyer = rows::read_buyer(rows, drop.drop_id, wanted.user)?.unwrap_or(BuyerRow {
+                drop_id: drop.drop_id,
+                user_id: wanted.user,
+                held: Units(0),
+                sold: Units(0),
+                held_orders: Vec::new(),
+            });
+            let after: Units = [buyer.held, buyer.sold, wanted.units()].into_iter().sum();
+            if after > Units(i64::from(limit)) {
+                let held = buyer.held_orders.last().copied();
+                return Ok(wanted.rejected(Reason::LimitExceeded, Vec::new(), held));
+            }
+            Some(buyer)
+        }
+    };
+    let mut stocks = Vec::with_capacity(wanted.lines.len());
+    for line in &wanted.lines {
+        let stock = rows::read_stock(rows, drop.drop_id, line.variant_id)?.ok_or_else(|| {
+            ReadFailed(format!("drop {} has a variant without stock", drop.drop_id))
+        })?;
+        stocks.push(stock);
+    }
+    if let Some((reason, missing)) = short_of_stock(wanted, &stocks) {
+        return Ok(wanted.rejected(reason, missing, None));
+    }
+    Ok(changed(granted(wanted, stocks, buyer)))
+}
+
+/// `sold_out` if a wanted variant has none left, else `insufficient_stock` with what is left of each.
+fn short_of_stock(wanted: &Wanted<'_>, stocks: &[StockRow]) -> Option<(Reason, Vec<MissingUnits>)> {
+    let enough = wanted.lines.iter().zip(stocks).all(|(line, stock)| stock.available >= line.qty);
+    if enough {
+        return None;
+    }
+    if stocks.iter().any(|stock| stock.available == Units(0)) {
+        return Some((Reason::SoldOut, Vec::new()));
+    }
+    let missing = stocks
+        .iter()
+        .map(|stock| MissingUnits { variant_id: stock.variant_id, available: stock.available });
+    Some((Reason::InsufficientStock, missing.collect()))
+}
+
+/// Free drops confirm at once; others hold the units until the deadline, counted from the decision.
+fn granted(wanted: &Wanted<'_>, mut stocks: Vec<StockRow>, buyer: Option<BuyerRow>) -> OrderBody {
+    let free = !wanted.drop.payment_required;
+    for (line, stock) in wanted.lines.iter().zip(&mut stocks) {
+        stock.available =
+            stock.available.checked_sub(line.qty).expect("the stock was checked just before");
+        let to = if free { &mut stock.sold } else { &mut stock.reserved };
+        *to = to.checked_add(line.qty).expect("no counter passes the initial stock");
+        assert_conserved(stock);
+    }
+    let mut row = wanted.row(if free { OrderStatus::Confirmed } else { OrderStatus::Reserved });
+    let hold = Millis::from_seconds(i64::from(wanted.drop.hold_seconds));
+    row.hold_expires_at = (!free).then(|| wanted.stamp.decided_at.after(hold));
+    let buyers = buyer.map(|mut buyer| {
+        let counter = if free { &mut buyer.sold } else { &mut buyer.held };
+        *counter = counter.checked_add(wanted.units()).expect("the limit bounds a buyer's units");
+        if !free {
+            buyer.held_orders.push(row.order_id);
+        }
+        buyer
+    });
+    OrderBody {
+        orders: vec![row],
+        stocks,
+        buyers: buyers.into_iter().collect(),
+        ..OrderBody::default()
+    }
+}

@@ -1,0 +1,79 @@
+//! The reservation rules: who gets the units. Pure.
+//!
+//! Reading order: [`topology`] (what is read and kept), [`command`] (what may be asked), [`rows`] (what is
+//! kept, and the timers it implies), [`decide`] (the rules, one file per family).
+
+pub mod command;
+pub mod decide;
+pub mod rows;
+pub mod topology;
+
+use std::sync::LazyLock;
+
+use model::{
+    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+};
+use schemas::avro::{self, Codec};
+use schemas::ids::IntentId;
+use schemas::order::{OrderBody, OrderIntent, OrderIntentKind};
+use schemas::units::Millis;
+
+use command::Command;
+use rows::StateRow;
+
+/// The processor of the order topics.
+#[derive(Debug)]
+pub struct Reservations;
+
+impl Processor for Reservations {
+    type Command = Command;
+    type Row = StateRow;
+    type Body = OrderBody;
+
+    const TOPOLOGY: Topology = topology::TOPOLOGY;
+    const LOGIC_VERSION: i32 = 1;
+
+    fn decision_codec() -> &'static Codec {
+        LazyLock::force(&avro::ORDER_DECISION)
+    }
+
+    fn read(codec: &Codec, datum: &[u8]) -> Result<Intent<Command>, UnreadableIntent> {
+        let intent: OrderIntent =
+            codec.decode(datum).map_err(|error| UnreadableIntent(error.to_string()))?;
+        let (intent_id, correlation_id) = (intent.intent_id, intent.correlation_id.clone());
+        Command::try_from(intent)
+            .map(|command| Intent { intent_id, correlation_id, command })
+            .map_err(|error| UnreadableIntent(error.to_string()))
+    }
+
+    fn decide(
+        rows: &dyn Rows<StateRow>,
+        command: &Command,
+        stamp: Stamp,
+    ) -> Result<Decided<OrderBody>, ReadFailed> {
+        decide::decide(rows, command, stamp)
+    }
+
+    fn fire(
+        rows: &dyn Rows<StateRow>,
+        timer: &Timer,
+        stamp: Stamp,
+    ) -> Result<Option<OrderBody>, ReadFailed> {
+        decide::timers::fire(rows, timer, stamp)
+    }
+
+    fn rows(body: OrderBody) -> Vec<StateRow> {
+        rows::post_images(body)
+    }
+
+    fn record_key(body: &OrderBody) -> Option<[u8; 16]> {
+        rows::drop_of(body).map(|drop| drop.0)
+    }
+
+    fn tick(intent_id: IntentId, now: Millis) -> Vec<u8> {
+        let mut datum = Vec::new();
+        avro::ORDER_INTENT
+            .encode(&OrderIntent::bare(intent_id, OrderIntentKind::Tick, now), &mut datum);
+        datum
+    }
+}

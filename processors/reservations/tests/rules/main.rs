@@ -1,0 +1,9 @@
+//! The reservation rules: every refusal, every pair of neighbouring refusals, holds and their time, and
+//! random histories under an independent auditor.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod properties;
+mod refusals;
+mod time;
+mod world;
