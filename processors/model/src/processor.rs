@@ -36,8 +36,13 @@ pub struct Intent<C> {
 
 /// An intent that can never be decided: poison. The text is for an operator.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UnreadableIntent(pub String);
+#[error("{why}")]
+pub struct UnreadableIntent {
+    /// What is wrong with it.
+    pub why: String,
+    /// Its id, where that much could be read.
+    pub intent_id: Option<IntentId>,
+}
 
 /// What a decision says.
 #[derive(Clone, PartialEq, Debug)]

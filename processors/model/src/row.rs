@@ -58,7 +58,7 @@ impl fmt::Debug for RowKey {
 }
 
 /// A deadline of a row. Ordered by (deadline, kind, row): the order in which due timers fire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Timer {
     /// The deadline in log time.
     pub deadline: Millis,

@@ -38,12 +38,16 @@ impl Processor for Reservations {
     }
 
     fn read(codec: &Codec, datum: &[u8]) -> Result<Intent<Command>, UnreadableIntent> {
-        let intent: OrderIntent =
-            codec.decode(datum).map_err(|error| UnreadableIntent(error.to_string()))?;
+        let intent: OrderIntent = codec
+            .decode(datum)
+            .map_err(|error| UnreadableIntent { why: error.to_string(), intent_id: None })?;
         let (intent_id, correlation_id) = (intent.intent_id, intent.correlation_id.clone());
-        Command::try_from(intent)
-            .map(|command| Intent { intent_id, correlation_id, command })
-            .map_err(|error| UnreadableIntent(error.to_string()))
+        match Command::try_from(intent) {
+            Ok(command) => Ok(Intent { intent_id, correlation_id, command }),
+            Err(error) => {
+                Err(UnreadableIntent { why: error.to_string(), intent_id: Some(intent_id) })
+            }
+        }
     }
 
     fn decide(

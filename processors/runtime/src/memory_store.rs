@@ -1,0 +1,38 @@
+//! The store in memory, for tests and for folding a log without touching a disk.
+
+use std::collections::BTreeMap;
+
+use crate::store::{Position, Store, StoreBatch, StoreError};
+
+/// A store that forgets everything when it is dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStore {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    position: Option<Position>,
+}
+
+impl Store for MemoryStore {
+    fn position(&self) -> Result<Option<Position>, StoreError> {
+        Ok(self.position.clone())
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let from = self.rows.range(prefix.to_vec()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .for_each(|(key, value)| visit(key, value));
+        Ok(())
+    }
+
+    fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
+        for key in &batch.deletes {
+            self.rows.remove(key);
+        }
+        self.rows.extend(batch.puts);
+        self.position = Some(batch.position);
+        Ok(())
+    }
+}

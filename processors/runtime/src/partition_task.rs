@@ -1,0 +1,342 @@
+//! The single writer of one partition as a step machine: no thread, no sleep, no clock inside.
+//!
+//! ```text
+//!              ┌──────────── anything but a clean commit ───────────┐
+//!              ▼                                                     │
+//!         Recovering ── fence, read to the high watermark, ──▶ Running ──▶ Exit::Fenced
+//!              │         commit owner_started                        │
+//!              └──────────────── state and log disagree ─────────────┴──▶ Exit::Refused
+//! ```
+//!
+//! What a crash leaves behind, step by step (the store is always a prefix of the log):
+//!
+//! | crash after | log | store | recovery |
+//! |---|---|---|---|
+//! | decide | nothing | old | the intents are decided again: nobody saw the first time |
+//! | submit | open transaction | old | the fence aborts it; decided again |
+//! | commit sent, answer lost | committed or aborted | old | reading to the high watermark finds out which |
+//! | commit | committed | old | the gap is folded from the log, not decided again |
+//! | store write | committed | new | nothing to do |
+
+mod batch;
+mod recovery;
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Processor, ReadFailed};
+use schemas::partition::Partition;
+use schemas::units::Millis;
+
+use crate::log::{IntentRecord, Log, LogError};
+use crate::overlay::Overlay;
+use crate::schema_book::SchemaBook;
+use crate::status::{PartitionState, PartitionStatus};
+use crate::store::{Position, Store, StoreError};
+
+/// Most decisions of one transaction.
+const BATCH_RECORDS_MAX: usize = 16_384;
+/// Most bytes of one transaction.
+const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Log time further than this ahead of the wall clock means that a clock is wrong: stall, do not lapse
+/// every hold.
+const CLOCK_AHEAD_MAX: Millis = Millis(60_000);
+/// Ticks are at least this far apart …
+const TICK_INTERVAL_MIN: Millis = Millis(100);
+/// … and back off to this while nothing fires.
+const TICK_INTERVAL_MAX: Millis = Millis(5_000);
+/// Pause between recoveries that fail, doubled up to the greatest.
+const RECOVERY_PAUSE_MIN: Millis = Millis(100);
+const RECOVERY_PAUSE_MAX: Millis = Millis(5_000);
+
+/// When to step again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// At once: there is more to do.
+    Now,
+    /// When intents arrive, or at this instant.
+    OnIntents {
+        /// When something is due by the wall clock.
+        until: Option<Millis>,
+    },
+    /// At this instant: the partition waits for something that does not announce itself.
+    At(Millis),
+}
+
+/// Why a partition stops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// Asked to.
+    Stopped,
+    /// Another owner has taken over.
+    Fenced(String),
+    /// State and log disagree: exit code 4.
+    Refused(Refused),
+    /// The store failed; a restart recovers from the log.
+    StoreFailed(String),
+}
+
+/// State and log disagree. Going on could sell a unit twice, so an operator decides.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// The store has seen decisions that the log does not have.
+    #[error(
+        "the store stands at decision offset {store}, the log ends at {log}: the log was truncated or \
+         replaced. Restore the decisions topic, or move the store folder away to rebuild it from the log \
+         you have"
+    )]
+    StoreAhead {
+        /// Next decision offset of the store.
+        store: i64,
+        /// End of the log.
+        log: i64,
+    },
+    /// A decision is missing.
+    #[error(
+        "decision at offset {offset} has seq {found}, {expected} is due: decisions are missing. Restore \
+         the decisions topic from a replica; nothing was changed"
+    )]
+    SequenceGap {
+        /// Its offset.
+        offset: i64,
+        /// What is due.
+        expected: i64,
+        /// What is there.
+        found: i64,
+    },
+    /// A decision was changed, or follows another history.
+    #[error(
+        "decision at offset {offset} does not continue the chain: it was altered, or the store belongs \
+         to another history. Run `livedrops audit`; if the log is sound, move the store folder away"
+    )]
+    BrokenChain {
+        /// Its offset.
+        offset: i64,
+    },
+    /// The store or the genesis record names another log.
+    #[error(
+        "the {what} belongs to log {found}, this is log {expected}: wrong brokers or wrong data folder? \
+         Point it at its own log, or move the store folder away"
+    )]
+    OtherLog {
+        /// `store` or `genesis record`.
+        what: &'static str,
+        /// Whose it is.
+        found: String,
+        /// Which log this is.
+        expected: String,
+    },
+    /// Written by a build that this one does not understand.
+    #[error("unknown format: {0}. Start the version that wrote it, or a newer one")]
+    UnknownFormat(String),
+    /// The next intent is not in the log.
+    #[error(
+        "the next intent is {next}, the log holds {start}..{end}: undecided intents are gone, or the \
+         intents topic was replaced. Restore it; do not skip ahead, accepted orders would be lost"
+    )]
+    PositionOutsideIntents {
+        /// Next intent to decide.
+        next: i64,
+        /// First retained intent.
+        start: i64,
+        /// End of the intents.
+        end: i64,
+    },
+    /// The partition counts differ: orders would move to another partition's writer.
+    #[error(
+        "genesis says {genesis} partitions, the intents topic has {intents}, the decisions topic \
+         {decisions}. The count is fixed for ever: undo the change"
+    )]
+    PartitionCount {
+        /// From the genesis record, or the intents topic before it is written.
+        genesis: u16,
+        /// Of the intents topic.
+        intents: u16,
+        /// Of the decisions topic.
+        decisions: u16,
+    },
+    /// The log lost records it promised to keep.
+    #[error("{0}. Restore the topic; nothing was changed")]
+    Truncated(String),
+}
+
+/// Why a step did not finish; the variant is what the task does next.
+enum Stop {
+    Recover(String),
+    Unreachable(String),
+    Exit(Exit),
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Fenced(why) => Self::Exit(Exit::Fenced(why)),
+            LogError::Recover(why) => Self::Recover(why),
+            LogError::Unreachable(why) => Self::Unreachable(why),
+            LogError::Truncated(why) => Self::Exit(Exit::Refused(Refused::Truncated(why))),
+        }
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Failed(why) => Self::Exit(Exit::StoreFailed(why)),
+            StoreError::UnknownFormat(why) => {
+                Self::Exit(Exit::Refused(Refused::UnknownFormat(why)))
+            }
+        }
+    }
+}
+
+impl From<ReadFailed> for Stop {
+    fn from(ReadFailed(why): ReadFailed) -> Self {
+        Self::Exit(Exit::StoreFailed(why))
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Exit(Exit::Refused(refused))
+    }
+}
+
+/// What a task needs to know beside its log and store.
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    /// The partition.
+    pub partition: Partition,
+    /// Written into `owner_started`.
+    pub build: String,
+    /// Schema ids of this process.
+    pub schemas: Arc<SchemaBook>,
+    /// Makes the ids of tick intents.
+    pub new_intent_id: fn() -> schemas::ids::IntentId,
+    /// Where the task reports how it is doing.
+    pub status: PartitionStatus,
+}
+
+enum Phase {
+    Recovering { not_before: Millis, pause: Millis },
+    Running,
+}
+
+/// One outstanding tick at a time.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    last: Option<Millis>,
+    outstanding: bool,
+    interval: Millis,
+}
+
+impl Ticks {
+    const fn new() -> Self {
+        Self { last: None, outstanding: false, interval: TICK_INTERVAL_MIN }
+    }
+}
+
+/// The single writer of one partition.
+pub struct PartitionTask<P: Processor, L, S> {
+    log: L,
+    overlay: Overlay<P::Row, S>,
+    settings: TaskSettings,
+    phase: Phase,
+    position: Position,
+    pending: VecDeque<IntentRecord>,
+    is_drained: bool,
+    ticks: Ticks,
+    processor: PhantomData<P>,
+}
+
+impl<P: Processor, L, S> std::fmt::Debug for PartitionTask<P, L, S> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("PartitionTask")
+            .field("processor", &P::TOPOLOGY.processor)
+            .field("partition", &self.settings.partition)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
+    /// A task that will recover at its first step.
+    ///
+    /// # Errors
+    /// Where the store cannot be read at all.
+    pub fn new(log: L, store: S, settings: TaskSettings) -> Result<Self, StoreError> {
+        settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
+        Ok(Self {
+            log,
+            overlay: Overlay::open(store)?,
+            settings,
+            phase: Phase::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN },
+            position: Position::start(String::new()),
+            pending: VecDeque::new(),
+            is_drained: false,
+            ticks: Ticks::new(),
+            processor: PhantomData,
+        })
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &S {
+        &self.overlay.store
+    }
+
+    /// Where the task stands.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Sleeps until intents arrive or `timeout` has passed; see [`Wake::OnIntents`].
+    pub fn wait_for_intents(&mut self, timeout: Duration) {
+        self.log.wait_for_intents(timeout);
+    }
+
+    /// Does the next piece of work: one recovery, or one transaction.
+    ///
+    /// # Errors
+    /// [`Exit`]: this task is over.
+    pub fn step(&mut self, now: Millis) -> Result<Wake, Exit> {
+        let pause = match self.phase {
+            Phase::Recovering { not_before, .. } if now < not_before => {
+                return Ok(Wake::At(not_before));
+            }
+            Phase::Recovering { pause, .. } => pause,
+            Phase::Running => RECOVERY_PAUSE_MIN,
+        };
+        let stopped = match self.phase {
+            Phase::Recovering { .. } => self.recover(now).map(|()| Wake::Now),
+            Phase::Running => self.decide_next(now),
+        };
+        let (why, unreachable) = match stopped {
+            Ok(wake) => return Ok(wake),
+            Err(Stop::Exit(exit)) => {
+                self.report_exit(&exit);
+                return Err(exit);
+            }
+            Err(Stop::Recover(why)) => (why, false),
+            Err(Stop::Unreachable(why)) => (why, true),
+        };
+        tracing::warn!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, why, "recovering");
+        let state =
+            if unreachable { PartitionState::Stalled(why) } else { PartitionState::Recovering };
+        self.settings.status.update(|snapshot| snapshot.state = state);
+        let doubled = Millis((pause.0 * 2).min(RECOVERY_PAUSE_MAX.0));
+        self.phase = Phase::Recovering { not_before: now.after(pause), pause: doubled };
+        Ok(Wake::At(now.after(pause)))
+    }
+
+    fn report_exit(&self, exit: &Exit) {
+        let state = match exit {
+            Exit::Refused(refused) => PartitionState::Refused(refused.to_string()),
+            Exit::StoreFailed(why) => PartitionState::Stalled(why.clone()),
+            Exit::Stopped | Exit::Fenced(_) => PartitionState::Stopped,
+        };
+        tracing::error!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, ?state, "stopped");
+        self.settings.status.update(|snapshot| snapshot.state = state);
+    }
+}

@@ -1,0 +1,296 @@
+//! One transaction: due timers and intents, one by one, on the overlay; then log, then store.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use model::{Decided, Intent, Processor, Stamp, UnreadableIntent};
+use schemas::decision::{Decision, DecisionHeader, Outcome, Undecodable};
+use schemas::framing;
+use schemas::ids::IntentId;
+use schemas::units::Millis;
+
+use super::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CLOCK_AHEAD_MAX, PartitionTask, Stop, TICK_INTERVAL_MAX,
+    TICK_INTERVAL_MIN, Ticks, Wake,
+};
+use crate::log::{IntentRecord, Log, OutgoingDecision};
+use crate::schema_book::SchemaProblem;
+use crate::status::PartitionState;
+use crate::store::Store;
+
+/// How often a decision that panics is tried before its intent counts as poison.
+const PANIC_TRIES: usize = 3;
+/// How soon a stalled partition looks again.
+const STALL_PAUSE: Millis = Millis(500);
+
+/// Why an intent was not read.
+enum Unread {
+    /// It may be read later.
+    Stall(String),
+    /// It never will be.
+    Poison(UnreadableIntent),
+}
+
+impl Unread {
+    fn poison(why: String) -> Self {
+        Self::Poison(UnreadableIntent { why, intent_id: None })
+    }
+}
+
+/// The decisions of one transaction.
+struct Batch {
+    records: Vec<OutgoingDecision>,
+    bytes: usize,
+    fired: usize,
+    stalled: Option<String>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.records.len() >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
+    fn push(&mut self, record: OutgoingDecision) {
+        self.bytes += record.value.len();
+        self.records.push(record);
+    }
+}
+
+impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
+    pub(super) fn decide_next(&mut self, now: Millis) -> Result<Wake, Stop> {
+        let room = BATCH_RECORDS_MAX.saturating_sub(self.pending.len());
+        if room > 0 {
+            self.is_drained = self.log.poll_intents(&mut self.pending, BATCH_RECORDS_MAX)?;
+        }
+        if self.pending.is_empty() {
+            return self.idle(now);
+        }
+        let batch = self.decide_batch(now)?;
+        let (decisions, fired, stalled) = (batch.records.len(), batch.fired, batch.stalled);
+        if decisions > 0 {
+            self.commit(batch.records)?;
+        }
+        if fired > 0 {
+            self.ticks.interval = TICK_INTERVAL_MIN;
+        }
+        let (seq, next) = (self.position.seq, self.position.next_intent_offset);
+        self.settings.status.update(|snapshot| {
+            (snapshot.seq, snapshot.next_intent_offset) = (seq, next);
+            snapshot.transactions += u64::from(decisions > 0);
+            snapshot.decisions += decisions as u64;
+            snapshot.state = match &stalled {
+                None => PartitionState::Running,
+                Some(why) => PartitionState::Stalled(why.clone()),
+            };
+        });
+        let Some(why) = stalled else { return Ok(Wake::Now) };
+        tracing::error!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, why, "stalled");
+        Ok(Wake::At(now.after(STALL_PAUSE)))
+    }
+
+    /// Log, then store: the store never runs ahead of a committed transaction.
+    fn commit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
+        self.log.submit(records)?;
+        self.position.next_decision_offset = self.log.await_commit()?;
+        self.overlay.flush(self.position.clone())?;
+        Ok(())
+    }
+
+    fn decide_batch(&mut self, now: Millis) -> Result<Batch, Stop> {
+        let mut batch = Batch { records: Vec::new(), bytes: 0, fired: 0, stalled: None };
+        while !batch.is_full()
+            && let Some(intent) = self.pending.pop_front()
+        {
+            if intent.append_time > now.after(CLOCK_AHEAD_MAX) {
+                batch.stalled = Some(format!(
+                    "intent {} was appended {} ms ahead of this machine's clock: one of the clocks is wrong",
+                    intent.offset,
+                    intent.append_time.since(now).0
+                ));
+                self.pending.push_front(intent);
+                break;
+            }
+            let log_time = self.position.log_time().max(intent.append_time);
+            if self.fire_next(&mut batch, &intent, log_time, now)? {
+                self.pending.push_front(intent);
+                continue;
+            }
+            if let Some(why) = self.decide_intent(&mut batch, &intent, log_time, now)? {
+                batch.stalled = Some(why);
+                self.pending.push_front(intent);
+                break;
+            }
+            self.ticks.outstanding = false;
+        }
+        Ok(batch)
+    }
+
+    /// Fires the first timer that is due before `intent`. False when none is.
+    fn fire_next(
+        &mut self,
+        batch: &mut Batch,
+        intent: &IntentRecord,
+        log_time: Millis,
+        now: Millis,
+    ) -> Result<bool, Stop> {
+        let Some(timer) = self.overlay.first_timer().filter(|timer| timer.is_due(log_time)) else {
+            return Ok(false);
+        };
+        let stamp = self.stamp(intent, log_time, now);
+        // A panic here is our bug, not an intent's: roll back and stall by recovering, never skip a timer.
+        let overlay = &self.overlay;
+        let fired = catch_unwind(AssertUnwindSafe(|| P::fire(overlay, &timer, stamp))).map_err(
+            |panic| Stop::Unreachable(format!("timer {timer:?} panicked: {}", message(&*panic))),
+        )??;
+        let Some(body) = fired else {
+            self.overlay.drop_timer(&timer);
+            return Ok(true);
+        };
+        let header = self.header(log_time, stamp.decided_at);
+        self.record(batch, Decision::unsealed(header, Outcome::Changed, Some(body)))?;
+        batch.fired += 1;
+        Ok(true)
+    }
+
+    /// Decides one intent. `Some` says why the partition has to wait with it.
+    fn decide_intent(
+        &mut self,
+        batch: &mut Batch,
+        intent: &IntentRecord,
+        log_time: Millis,
+        now: Millis,
+    ) -> Result<Option<String>, Stop> {
+        let stamp = self.stamp(intent, log_time, now);
+        let mut header = DecisionHeader {
+            intent_offset: Some(intent.offset),
+            next_intent_offset: intent.offset + 1,
+            ..self.header(log_time, stamp.decided_at)
+        };
+        let read = match self.read_intent(intent) {
+            Err(Unread::Stall(why)) => return Ok(Some(why)),
+            Err(Unread::Poison(unreadable)) => {
+                header.intent_id = unreadable.intent_id;
+                Err(unreadable.why)
+            }
+            Ok(read) => {
+                header.intent_id = Some(read.intent_id);
+                header.correlation_id.clone_from(&read.correlation_id);
+                match self.try_decide(&read, stamp) {
+                    Ok(decided) => Ok(decided?),
+                    Err(why) => Err(why),
+                }
+            }
+        };
+        let decision = match read {
+            Ok(decided) => Decision::unsealed(header, decided.outcome, decided.body),
+            Err(error) => {
+                tracing::warn!(
+                    processor = P::TOPOLOGY.processor,
+                    offset = intent.offset,
+                    error,
+                    "undecodable"
+                );
+                let length = i32::try_from(intent.value.len()).unwrap_or(i32::MAX);
+                let mut decision = Decision::unsealed(header, Outcome::Undecodable, None);
+                decision.undecodable = Some(Undecodable { error, length });
+                decision
+            }
+        };
+        self.record(batch, decision)?;
+        Ok(None)
+    }
+
+    fn read_intent(&self, intent: &IntentRecord) -> Result<Intent<P::Command>, Unread> {
+        let (id, datum) =
+            framing::split(&intent.value).map_err(|error| Unread::poison(error.to_string()))?;
+        let codec = self.settings.schemas.codec(id, P::TOPOLOGY.intents.subject);
+        let codec = codec.map_err(|problem| match problem {
+            SchemaProblem::Stall(why) => Unread::Stall(why),
+            SchemaProblem::Poison(why) => Unread::poison(why),
+        })?;
+        P::read(&codec, datum).map_err(Unread::Poison)
+    }
+
+    /// Decides, catching panics: `Err` after [`PANIC_TRIES`] of them.
+    #[allow(clippy::type_complexity, reason = "panic, then read failure, then decision")]
+    fn try_decide(
+        &self,
+        intent: &Intent<P::Command>,
+        stamp: Stamp,
+    ) -> Result<Result<Decided<P::Body>, model::ReadFailed>, String> {
+        let mut last = String::new();
+        for _ in 0..PANIC_TRIES {
+            let attempt = || P::decide(&self.overlay, &intent.command, stamp);
+            match catch_unwind(AssertUnwindSafe(attempt)) {
+                Ok(decided) => return Ok(decided),
+                Err(panic) => last = format!("deciding it panicked: {}", message(&*panic)),
+            }
+        }
+        Err(last)
+    }
+
+    fn record(&mut self, batch: &mut Batch, decision: Decision<P::Body>) -> Result<(), Stop> {
+        let key = decision.body.as_ref().and_then(P::record_key);
+        batch.push(self.sealed(&decision, key));
+        for row in decision.body.map(P::rows).into_iter().flatten() {
+            self.overlay.put(row)?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, intent: &IntentRecord, log_time: Millis, now: Millis) -> Stamp {
+        Stamp {
+            partition: self.settings.partition,
+            offset: intent.offset,
+            log_time,
+            decided_at: now.max(log_time),
+        }
+    }
+
+    fn header(&self, log_time: Millis, decided_at: Millis) -> DecisionHeader {
+        DecisionHeader {
+            seq: self.position.seq + 1,
+            epoch: self.position.epoch,
+            intent_offset: None,
+            next_intent_offset: self.position.next_intent_offset,
+            intent_id: None,
+            correlation_id: None,
+            log_time,
+            decided_at,
+            logic_version: P::LOGIC_VERSION,
+        }
+    }
+
+    /// Nothing to decide: asks for a tick when something is due by the wall clock. The tick only proposes;
+    /// its append time in the log decides.
+    fn idle(&mut self, now: Millis) -> Result<Wake, Stop> {
+        let Some(timer) = self.overlay.first_timer() else {
+            return Ok(Wake::OnIntents { until: None });
+        };
+        let due_at = Millis(timer.deadline.0.saturating_add(i64::from(timer.kind)));
+        if !self.is_drained || now < due_at {
+            return Ok(Wake::OnIntents { until: Some(due_at) });
+        }
+        let Ticks { last, outstanding, interval } = self.ticks;
+        // An outstanding tick may have got lost on its way: after the longest interval another one goes.
+        let pause = if outstanding { TICK_INTERVAL_MAX } else { interval };
+        if let Some(next) = last.map(|last| last.after(pause)).filter(|next| now < *next) {
+            return Ok(Wake::OnIntents { until: Some(next) });
+        }
+        let mut value = Vec::new();
+        framing::start(&mut value, self.settings.schemas.write_id(P::TOPOLOGY.intents.subject));
+        value.extend(P::tick(self.new_intent_id(), now));
+        self.log.append_tick(value)?;
+        let doubled = Millis((interval.0 * 2).min(TICK_INTERVAL_MAX.0));
+        self.ticks = Ticks { last: Some(now), outstanding: true, interval: doubled };
+        Ok(Wake::OnIntents { until: Some(now.after(TICK_INTERVAL_MIN)) })
+    }
+
+    fn new_intent_id(&self) -> IntentId {
+        (self.settings.new_intent_id)()
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,237 @@
+//! Recovery: the one start-up path, after a crash, a takeover, or anything but a clean commit.
+
+use model::Processor;
+use schemas::decision::{
+    Decision, DecisionHeader, Genesis, LOG_FORMAT, Outcome, OwnerStarted, seal, verified_link,
+};
+use schemas::framing;
+use schemas::units::Millis;
+
+use super::{PartitionTask, Phase, Refused, Stop, Ticks};
+use crate::log::{DecisionRecord, Log, OutgoingDecision};
+use crate::schema_book::SchemaProblem;
+use crate::status::PartitionState;
+use crate::store::{Position, STORE_FORMAT, Store};
+
+/// Decisions folded between two store writes.
+const FOLD_RECORDS: usize = 10_000;
+
+impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
+    /// Fence → fold to the high watermark → commit `owner_started` → go on at the next intent.
+    pub(super) fn recover(&mut self, now: Millis) -> Result<(), Stop> {
+        self.settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
+        self.pending.clear();
+        self.is_drained = false;
+        self.ticks = Ticks::new();
+        self.log.fence()?;
+        let log_id = self.log.log_id()?;
+        self.overlay.reset()?;
+        self.position = self.stored_position(&log_id)?;
+        self.fold_gap(&log_id)?;
+        self.take_over(now, log_id)?;
+        let intents = self.log.intents_range()?;
+        let next = self.position.next_intent_offset;
+        if !(intents.start..=intents.end).contains(&next) {
+            return Err(Refused::PositionOutsideIntents {
+                next,
+                start: intents.start,
+                end: intents.end,
+            }
+            .into());
+        }
+        self.log.seek_intents(next)?;
+        self.phase = Phase::Running;
+        let seq = self.position.seq;
+        self.settings.status.update(|snapshot| {
+            snapshot.state = PartitionState::Running;
+            (snapshot.seq, snapshot.next_intent_offset) = (seq, next);
+        });
+        tracing::info!(
+            processor = P::TOPOLOGY.processor,
+            partition = %self.settings.partition,
+            epoch = self.position.epoch,
+            seq,
+            "owner started"
+        );
+        Ok(())
+    }
+
+    fn stored_position(&self, log_id: &str) -> Result<Position, Stop> {
+        let Some(position) = self.overlay.store.position()? else {
+            return Ok(Position::start(log_id.to_owned()));
+        };
+        if position.format != STORE_FORMAT {
+            let what = format!("store format {}, this build knows {STORE_FORMAT}", position.format);
+            return Err(Refused::UnknownFormat(what).into());
+        }
+        if position.log_id != log_id {
+            return Err(other_log("store", position.log_id, log_id));
+        }
+        Ok(position)
+    }
+
+    fn fold_gap(&mut self, log_id: &str) -> Result<(), Stop> {
+        let decisions = self.log.decisions_range()?;
+        if self.position.next_decision_offset > decisions.end {
+            return Err(Refused::StoreAhead {
+                store: self.position.next_decision_offset,
+                log: decisions.end,
+            }
+            .into());
+        }
+        if self.position.next_decision_offset < decisions.start {
+            let (from, start) = (self.position.next_decision_offset, decisions.start);
+            let what = format!("decisions {from}..{start} are gone, the store has not seen them");
+            return Err(Refused::Truncated(what).into());
+        }
+        let mut unwritten = 0;
+        while self.position.next_decision_offset < decisions.end {
+            let (records, next) = self.log.read_decisions(self.position.next_decision_offset)?;
+            unwritten += records.len();
+            for record in records {
+                self.fold(&record, log_id)?;
+            }
+            self.position.next_decision_offset = next;
+            if unwritten >= FOLD_RECORDS {
+                self.overlay.flush(self.position.clone())?;
+                unwritten = 0;
+            }
+        }
+        if unwritten > 0 {
+            self.overlay.flush(self.position.clone())?;
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, record: &DecisionRecord, log_id: &str) -> Result<(), Stop> {
+        let offset = record.offset;
+        let decision = self.read_decision(record)?;
+        let header = &decision.header;
+        let expected = self.position.seq + 1;
+        if header.seq != expected {
+            return Err(Refused::SequenceGap { offset, expected, found: header.seq }.into());
+        }
+        let Some(link) = verified_link(self.position.link(), &record.value) else {
+            return Err(Refused::BrokenChain { offset }.into());
+        };
+        if let Some(genesis) = &decision.genesis {
+            self.check_genesis(genesis, log_id)?;
+        }
+        self.position = Position {
+            next_decision_offset: offset + 1,
+            next_intent_offset: header.next_intent_offset,
+            seq: header.seq,
+            epoch: header.epoch,
+            log_time_ms: header.log_time.0,
+            chain: link.0,
+            ..self.position.clone()
+        };
+        for row in decision.body.map(P::rows).into_iter().flatten() {
+            self.overlay.put(row)?;
+        }
+        Ok(())
+    }
+
+    fn read_decision(&self, record: &DecisionRecord) -> Result<Decision<P::Body>, Stop> {
+        let refuse = |why: String| {
+            let what = format!("decision at offset {}: {why}", record.offset);
+            Stop::from(Refused::UnknownFormat(what))
+        };
+        let (id, datum) =
+            framing::split(&record.value).map_err(|error| refuse(error.to_string()))?;
+        let subject = P::TOPOLOGY.decisions.subject;
+        let codec = self.settings.schemas.codec(id, subject).map_err(|problem| match problem {
+            SchemaProblem::Poison(why) => refuse(why),
+            SchemaProblem::Stall(why) => Stop::Unreachable(why),
+        })?;
+        codec.decode(datum).map_err(|error| refuse(error.to_string()))
+    }
+
+    fn check_genesis(&mut self, genesis: &Genesis, log_id: &str) -> Result<(), Stop> {
+        if genesis.format != LOG_FORMAT {
+            let what = format!("log format {}, this build knows {LOG_FORMAT}", genesis.format);
+            return Err(Refused::UnknownFormat(what).into());
+        }
+        if genesis.log_id != log_id {
+            return Err(other_log("genesis record", genesis.log_id.clone(), log_id));
+        }
+        let count = u16::try_from(genesis.partition_count).unwrap_or(0);
+        self.check_partition_count(count)
+    }
+
+    fn check_partition_count(&mut self, genesis: u16) -> Result<(), Stop> {
+        let (intents, decisions) = self.log.partition_counts()?;
+        if genesis == intents && genesis == decisions {
+            return Ok(());
+        }
+        Err(Refused::PartitionCount { genesis, intents, decisions }.into())
+    }
+
+    /// Commits `genesis`, where it is missing, and `owner_started`. The commit also warms the producer.
+    fn take_over(&mut self, now: Millis, log_id: String) -> Result<(), Stop> {
+        let epoch = self.position.epoch + 1;
+        let mut records = Vec::new();
+        if self.position.seq < 0 {
+            let (count, _) = self.log.partition_counts()?;
+            self.check_partition_count(count)?;
+            let mut genesis: Decision<P::Body> =
+                Decision::unsealed(self.own_header(epoch, now), Outcome::Genesis, None);
+            genesis.genesis = Some(Genesis {
+                log_id,
+                partition: i32::from(self.settings.partition.0),
+                partition_count: i32::from(count),
+                format: LOG_FORMAT,
+            });
+            records.push(self.sealed(&genesis, None));
+        }
+        // Genesis already opens the first epoch; every later owner raises it.
+        let epoch = if records.is_empty() { epoch } else { epoch + 1 };
+        let mut started: Decision<P::Body> =
+            Decision::unsealed(self.own_header(epoch, now), Outcome::OwnerStarted, None);
+        started.owner_started = Some(OwnerStarted {
+            build: self.settings.build.clone(),
+            schemas: self.settings.schemas.pins(),
+        });
+        records.push(self.sealed(&started, None));
+        self.log.submit(records)?;
+        self.position.next_decision_offset = self.log.await_commit()?;
+        self.overlay.flush(self.position.clone())?;
+        Ok(())
+    }
+
+    fn own_header(&self, epoch: i32, now: Millis) -> DecisionHeader {
+        DecisionHeader {
+            seq: self.position.seq + 1,
+            epoch,
+            intent_offset: None,
+            next_intent_offset: self.position.next_intent_offset,
+            intent_id: None,
+            correlation_id: None,
+            log_time: self.position.log_time(),
+            decided_at: now.max(self.position.log_time()),
+            logic_version: P::LOGIC_VERSION,
+        }
+    }
+
+    /// Frames, encodes and chains a decision, and moves the position past it.
+    pub(super) fn sealed(
+        &mut self,
+        decision: &Decision<P::Body>,
+        key: Option<[u8; 16]>,
+    ) -> OutgoingDecision {
+        let mut value = Vec::with_capacity(512);
+        framing::start(&mut value, self.settings.schemas.write_id(P::TOPOLOGY.decisions.subject));
+        P::decision_codec().encode(decision, &mut value);
+        self.position.chain = seal(self.position.link(), &mut value).0;
+        let header = &decision.header;
+        self.position.seq = header.seq;
+        self.position.epoch = header.epoch;
+        self.position.log_time_ms = header.log_time.0;
+        self.position.next_intent_offset = header.next_intent_offset;
+        OutgoingDecision { key, value }
+    }
+}
+
+fn other_log(what: &'static str, found: String, expected: &str) -> Stop {
+    Refused::OtherLog { what, found, expected: expected.to_owned() }.into()
+}

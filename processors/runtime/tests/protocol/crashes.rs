@@ -1,0 +1,125 @@
+//! Crashes, lost answers, zombies: decided once, store equal to the log.
+
+use reservations::Reservations;
+use runtime::{Exit, MemoryStore, PartitionState, Store, state_hash};
+use schemas::decision::Outcome;
+use schemas::order::OrderStatus;
+use schemas::units::{Millis, Units};
+
+use crate::memory_log::CommitFault;
+use crate::rig::*;
+
+fn confirmed(fold: &auditor::Fold) -> usize {
+    fold.orders.values().filter(|order| order.status == OrderStatus::Confirmed).count()
+}
+
+#[test]
+fn every_intent_is_decided_once_and_the_store_equals_the_log() {
+    let rig = Rig::with_drop(3);
+    (1..=5).for_each(|buyer| rig.append(START, &place(buyer)));
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let fold = rig.assert_sound();
+    assert_eq!((confirmed(&fold), fold.orders.len()), (3, 5));
+
+    let mut rebuilt = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut rebuilt).unwrap();
+    assert_eq!(state_hash(task.store()).unwrap(), state_hash(rebuilt.store()).unwrap());
+    assert_eq!(rebuilt.position().epoch, task.position().epoch + 1);
+    rig.assert_sound();
+}
+
+#[test]
+fn a_commit_whose_request_or_answer_is_lost_is_decided_once() {
+    for fault in [CommitFault::LostRequest, CommitFault::LostAnswer] {
+        let rig = Rig::with_drop(1);
+        let mut task = rig.task::<Reservations>(MemoryStore::default());
+        rig.run(&mut task).unwrap();
+        (1..=3).for_each(|buyer| rig.append(START, &place(buyer)));
+        rig.broker.lock().fault = Some(fault);
+        rig.run(&mut task).unwrap();
+        let fold = rig.assert_sound();
+        assert_eq!((confirmed(&fold), fold.orders.len()), (1, 3), "{fault:?}");
+        let owners =
+            rig.outcomes().iter().filter(|outcome| **outcome == Outcome::OwnerStarted).count();
+        assert_eq!(owners, 2, "{fault:?} is mended by a recovery");
+    }
+}
+
+#[test]
+fn a_store_that_missed_its_last_writes_folds_the_gap() {
+    let rig = Rig::with_drop(2);
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let old_store = task.store().clone();
+    (1..=4).for_each(|buyer| rig.append(START, &place(buyer)));
+    rig.run(&mut task).unwrap();
+    let hash = state_hash(task.store()).unwrap();
+    let decided = rig.decisions().len();
+
+    let mut restarted = rig.task::<Reservations>(old_store);
+    rig.run(&mut restarted).unwrap();
+    assert_eq!(state_hash(restarted.store()).unwrap(), hash);
+    assert_eq!(
+        rig.decisions().len(),
+        decided + 1,
+        "only owner_started is new: nothing is decided again"
+    );
+    rig.assert_sound();
+}
+
+#[test]
+fn a_zombie_is_fenced_and_stops() {
+    let rig = Rig::with_drop(1);
+    let mut zombie = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut zombie).unwrap();
+    let mut successor = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut successor).unwrap();
+    (1..=3).for_each(|buyer| rig.append(START, &place(buyer)));
+    assert!(matches!(rig.run(&mut zombie), Err(Exit::Fenced(_))));
+    rig.run(&mut successor).unwrap();
+    let fold = rig.assert_sound();
+    assert_eq!(confirmed(&fold), 1);
+}
+
+#[test]
+fn a_broker_that_is_away_loses_nothing() {
+    let mut rig = Rig::with_drop(1);
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    rig.append(START, &place(1));
+    rig.broker.lock().unreachable = true;
+    task.step(rig.now).unwrap();
+    assert!(matches!(rig.status.snapshot().state, PartitionState::Stalled(_)));
+    rig.broker.lock().unreachable = false;
+    rig.now = Millis(rig.now.0 + 10_000);
+    task.step(rig.now).unwrap();
+    rig.run(&mut task).unwrap();
+    assert_eq!(rig.status.snapshot().state, PartitionState::Running);
+    assert_eq!(confirmed(&rig.assert_sound()), 1);
+}
+
+#[test]
+fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
+    let rig = Rig::with_drop(10);
+    for n in 0..20_000_u32 {
+        let mut intent = place(1);
+        let order = intent.place.as_mut().unwrap();
+        let user = schemas::ids::UserId(
+            [[0; 12].as_slice(), &n.to_be_bytes()].concat().try_into().unwrap(),
+        );
+        order.order_id = schemas::ids::OrderId::derive(DROP, user, "key");
+        intent.actor = Some(user);
+        rig.append(START, &intent);
+    }
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    assert!(rig.status.snapshot().transactions >= 2);
+    let fold = rig.assert_sound();
+    assert_eq!(confirmed(&fold), 10);
+    let won: Vec<_> =
+        fold.orders.values().filter(|order| order.status == OrderStatus::Confirmed).collect();
+    assert!(won.iter().all(|order| order.intent_offset <= 10), "the first ten in log order win");
+    assert_eq!(fold.stocks[&(DROP, DROP.plain_variant())].sold, Units(10));
+    assert_eq!(task.store().position().unwrap().unwrap().seq, task.position().seq);
+}

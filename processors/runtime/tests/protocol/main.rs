@@ -1,0 +1,10 @@
+//! The log protocol on a log in memory: what a crash, a zombie, a lost answer, poison and a wrong clock do.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod crashes;
+mod memory_log;
+mod poison;
+mod refusals;
+mod rig;
+mod time;

@@ -1,0 +1,149 @@
+//! Poison gets its one decision and the partition goes on; what might be read later waits.
+
+use model::{
+    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+};
+use reservations::Reservations;
+use reservations::command::Command;
+use reservations::rows::StateRow;
+use runtime::{MemoryStore, PartitionState, Wake};
+use schemas::avro::Codec;
+use schemas::decision::Outcome;
+use schemas::ids::{IntentId, UserId};
+use schemas::order::OrderBody;
+use schemas::units::Millis;
+
+use crate::rig::*;
+
+#[test]
+fn every_kind_of_poison_is_one_undecodable_decision() {
+    let good = framed(&place(1));
+    let mut unknown_id = good.clone();
+    unknown_id[4] = 200;
+    let mut other_type = good.clone();
+    other_type[4] = 2;
+    let mut bare_place = place(9);
+    bare_place.place = None;
+    let rows = [
+        ("random bytes", vec![0x8f, 1, 2, 3, 4, 5, 6], "magic byte"),
+        ("empty", vec![], "5-byte"),
+        ("text", b"{\"drop\":1}".to_vec(), "magic byte"),
+        ("unknown schema id, healthy registry", unknown_id, "unknown to the registry"),
+        ("a decision's schema", other_type, "not OrderIntent"),
+        ("truncated", good[..good.len() - 5].to_vec(), ""),
+        ("kind without its group", framed(&bare_place), "`place`"),
+    ];
+    for (name, value, expected) in rows {
+        let rig = Rig::with_drop(1);
+        let length = value.len();
+        rig.append_bytes(START, value);
+        rig.append(START, &place(1));
+        let mut task = rig.task::<Reservations>(MemoryStore::default());
+        rig.run(&mut task).unwrap();
+        let decisions = rig.decisions();
+        let [.., poison, after] = decisions.as_slice() else { panic!() };
+        assert_eq!(poison.decision.outcome, Outcome::Undecodable, "{name}");
+        let undecodable = poison.decision.undecodable.as_ref().unwrap();
+        assert!(undecodable.error.contains(expected), "{name}: {}", undecodable.error);
+        assert_eq!(usize::try_from(undecodable.length).unwrap(), length);
+        assert_eq!(after.decision.outcome, Outcome::Changed, "{name}: the partition goes on");
+        rig.assert_sound();
+    }
+}
+
+#[test]
+fn an_unknown_schema_id_waits_while_the_registry_is_away_or_has_lost_its_ids() {
+    let mut rig = Rig::with_drop(1);
+    let mut unknown = framed(&place(2));
+    unknown[4] = 200;
+    rig.append_bytes(START, unknown);
+    rig.append(START, &place(1));
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    *rig.registry.is_away.lock().unwrap() = true;
+    assert!(matches!(rig.run(&mut task).unwrap(), Wake::At(_)));
+    let PartitionState::Stalled(why) = rig.status.snapshot().state else { panic!() };
+    assert!(why.contains("unreachable"), "{why}");
+
+    *rig.registry.is_away.lock().unwrap() = false;
+    let kept = std::mem::take(&mut *rig.registry.texts.lock().unwrap());
+    assert!(matches!(rig.run(&mut task).unwrap(), Wake::At(_)));
+    let PartitionState::Stalled(why) = rig.status.snapshot().state else { panic!() };
+    assert!(why.contains("lost its schemas"), "{why}");
+    assert_eq!(
+        rig.outcomes().last(),
+        Some(&Outcome::Changed),
+        "nothing was decided past the stall"
+    );
+
+    // A newer producer's schema appears: the record was never poison.
+    let current = schemas::avro::RELEASED[0].text;
+    rig.registry.texts.lock().unwrap().extend(kept);
+    rig.registry.texts.lock().unwrap().insert(200, current.to_owned());
+    rig.now = Millis(rig.now.0 + 1_000);
+    rig.run(&mut task).unwrap();
+    let fold = rig.assert_sound();
+    assert_eq!(fold.orders.len(), 2);
+    assert_eq!(rig.status.snapshot().state, PartitionState::Running);
+}
+
+/// Reservations with a bug: one buyer's orders panic.
+struct Panicking;
+
+impl Processor for Panicking {
+    type Command = Command;
+    type Row = StateRow;
+    type Body = OrderBody;
+    const TOPOLOGY: Topology = Reservations::TOPOLOGY;
+    const LOGIC_VERSION: i32 = 1;
+
+    fn decision_codec() -> &'static Codec {
+        Reservations::decision_codec()
+    }
+
+    fn read(codec: &Codec, datum: &[u8]) -> Result<Intent<Command>, UnreadableIntent> {
+        Reservations::read(codec, datum)
+    }
+
+    fn decide(
+        rows: &dyn Rows<StateRow>,
+        command: &Command,
+        stamp: Stamp,
+    ) -> Result<Decided<OrderBody>, ReadFailed> {
+        let unlucky = matches!(command, Command::Place { user, .. } if *user == UserId([13; 16]));
+        assert!(!unlucky, "buyer 13");
+        Reservations::decide(rows, command, stamp)
+    }
+
+    fn fire(
+        rows: &dyn Rows<StateRow>,
+        timer: &Timer,
+        stamp: Stamp,
+    ) -> Result<Option<OrderBody>, ReadFailed> {
+        Reservations::fire(rows, timer, stamp)
+    }
+
+    fn rows(body: OrderBody) -> Vec<StateRow> {
+        Reservations::rows(body)
+    }
+
+    fn record_key(body: &OrderBody) -> Option<[u8; 16]> {
+        Reservations::record_key(body)
+    }
+
+    fn tick(intent_id: IntentId, now: Millis) -> Vec<u8> {
+        Reservations::tick(intent_id, now)
+    }
+}
+
+#[test]
+fn a_decision_that_panics_is_poison_and_the_partition_goes_on() {
+    let rig = Rig::with_drop(5);
+    [12, 13, 14].into_iter().for_each(|buyer| rig.append(START, &place(buyer)));
+    let mut task = rig.task::<Panicking>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let decisions = rig.decisions();
+    let poison = &decisions[decisions.len() - 2].decision;
+    assert_eq!(poison.outcome, Outcome::Undecodable);
+    assert!(poison.undecodable.as_ref().unwrap().error.contains("buyer 13"));
+    assert_eq!(rig.assert_sound().orders.len(), 2);
+}
