@@ -1,0 +1,266 @@
+//! The embedded log: durable, partitioned, transactional, for one process.
+//!
+//! It behaves as Kafka does where that matters: a commit or abort marker consumes an offset, records of an
+//! open transaction are in the log but not below the last stable offset, a new owner's fence aborts the old
+//! one's open transaction. So it hides no bug that Kafka would show. Appends are grouped: one `fsync` for
+//! all intents that arrived while the last one ran.
+//!
+//! | key | value |
+//! |---|---|
+//! | `r` topic partition offset | a record or a marker ([`entry`]) |
+//! | `a` topic partition first | last offset of an aborted transaction |
+//! | `o` topic partition | first offset of the open transaction |
+//! | `e` topic partition | epoch of the last owner |
+//! | `s` id | subject and text of a schema |
+//! | `log-id`, `partitions` | fixed when the log is made |
+
+mod appender;
+mod entry;
+mod owner;
+mod schema_table;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use schemas::partition::Partition;
+use schemas::topics::{self, Topic};
+use schemas::units::Millis;
+
+pub use owner::OwnedPartition;
+pub use tail::EmbeddedTail;
+
+use appender::Appender;
+use entry::{aborted_key, epoch_key, open_key, record_key, topic_index};
+
+/// Why a log folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it, the disk is full, permissions.
+    #[error("the log folder cannot be used: {0}")]
+    Unusable(String),
+    /// It was made with another number of partitions, which are fixed for ever.
+    #[error("the log has {found} partitions, {wanted} are configured; the count is fixed for ever")]
+    PartitionCount {
+        /// What the log has.
+        found: u16,
+        /// What is configured.
+        wanted: u16,
+    },
+}
+
+/// Wakes whoever waits for records of one partition or topic.
+#[derive(Default)]
+struct Signal {
+    version: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Signal {
+    fn raise(&self) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    fn version(&self) -> u64 {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_past(&self, seen: u64, timeout: Duration) {
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(version, timeout, |version| *version == seen));
+    }
+}
+
+/// What is known of one partition without reading it.
+#[derive(Default)]
+struct Slot {
+    /// Next offset; everything below is durable or part of the open transaction.
+    end: AtomicI64,
+    transaction: Mutex<TransactionState>,
+    signal: Signal,
+}
+
+#[derive(Default)]
+struct TransactionState {
+    owner_epoch: u32,
+    open_from: Option<i64>,
+    aborted: BTreeMap<i64, i64>,
+}
+
+impl Slot {
+    fn transaction(&self) -> MutexGuard<'_, TransactionState> {
+        self.transaction.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) -> i64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Everything below is decided: committed or aborted.
+    fn last_stable_offset(&self) -> i64 {
+        let transaction = self.transaction();
+        transaction.open_from.unwrap_or_else(|| self.end())
+    }
+}
+
+struct Inner {
+    db: DB,
+    log_id: String,
+    partitions: u16,
+    slots: Vec<Slot>,
+    topic_signals: Vec<Signal>,
+    clock: fn() -> Millis,
+    is_writable: AtomicBool,
+}
+
+impl Inner {
+    fn slot(&self, topic: Topic, partition: Partition) -> &Slot {
+        let index = topic_index(topic) * usize::from(self.partitions) + usize::from(partition.0);
+        &self.slots[index]
+    }
+
+    fn announce(&self, topic: Topic, partition: Partition) {
+        self.slot(topic, partition).signal.raise();
+        self.topic_signals[topic_index(topic)].raise();
+    }
+
+    /// Writes durably, or marks the log as read-only.
+    fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), String> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        self.db.write_opt(batch, &options).map_err(|error| {
+            self.is_writable.store(false, Ordering::Release);
+            tracing::error!(%error, "the embedded log cannot be written");
+            error.to_string()
+        })
+    }
+}
+
+/// The log of one process; clones share it.
+#[derive(Clone)]
+pub struct EmbeddedLog {
+    inner: Arc<Inner>,
+    appender: Arc<Appender>,
+}
+
+impl std::fmt::Debug for EmbeddedLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("EmbeddedLog")
+            .field("log_id", &self.inner.log_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `folder`, or makes it with `partitions` partitions and the identity `new_log_id`.
+    ///
+    /// # Errors
+    /// [`OpenError`] where the folder cannot be used as it is.
+    pub fn open(
+        folder: &Path,
+        partitions: u16,
+        new_log_id: &str,
+        clock: fn() -> Millis,
+    ) -> Result<Self, OpenError> {
+        let unusable = |error: &dyn std::fmt::Display| OpenError::Unusable(error.to_string());
+        std::fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_write_buffer_size(64 * 1_024 * 1_024);
+        options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        options.set_keep_log_file_num(2);
+        let db = DB::open(&options, folder).map_err(|error| unusable(&error))?;
+        let (log_id, found) =
+            identity(&db, partitions, new_log_id).map_err(|error| unusable(&error))?;
+        if found != partitions {
+            return Err(OpenError::PartitionCount { found, wanted: partitions });
+        }
+        let mut slots = Vec::new();
+        for topic in topics::ALL {
+            for partition in 0..partitions {
+                let slot = load_slot(&db, topic, Partition(partition));
+                slots.push(slot.map_err(|error| unusable(&error))?);
+            }
+        }
+        let inner = Arc::new(Inner {
+            db,
+            log_id,
+            partitions,
+            slots,
+            topic_signals: topics::ALL.iter().map(|_| Signal::default()).collect(),
+            clock,
+            is_writable: AtomicBool::new(true),
+        });
+        let appender = Appender::start(inner.clone()).map_err(|error| unusable(&error))?;
+        Ok(Self { inner, appender: Arc::new(appender) })
+    }
+
+    /// Partitions of every topic.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.inner.partitions
+    }
+
+    /// Identity of the log.
+    #[must_use]
+    pub fn log_id(&self) -> &str {
+        &self.inner.log_id
+    }
+}
+
+/// Reads the log's identity, or gives it one.
+fn identity(db: &DB, partitions: u16, new_log_id: &str) -> Result<(String, u16), String> {
+    let read = |key: &str| db.get(key).map_err(|error| error.to_string());
+    let (id, count) = (read("log-id")?, read("partitions")?);
+    let Some((id, count)) = id.zip(count) else {
+        let mut batch = WriteBatch::default();
+        batch.put("log-id", new_log_id);
+        batch.put("partitions", partitions.to_be_bytes());
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        db.write_opt(batch, &options).map_err(|error| error.to_string())?;
+        return Ok((new_log_id.to_owned(), partitions));
+    };
+    let count = <[u8; 2]>::try_from(count.as_slice()).map_err(|_| "partition count is damaged")?;
+    Ok((String::from_utf8_lossy(&id).into_owned(), u16::from_be_bytes(count)))
+}
+
+fn load_slot(db: &DB, topic: Topic, partition: Partition) -> Result<Slot, String> {
+    let number = |key: Vec<u8>| -> Result<Option<i64>, String> {
+        let value = db.get(key).map_err(|error| error.to_string())?;
+        Ok(value.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?))))
+    };
+    let last_key = record_key(topic, partition, i64::MAX);
+    let mut backwards = db.iterator(IteratorMode::From(&last_key, Direction::Reverse));
+    let last = backwards.next().transpose().map_err(|error| error.to_string())?;
+    let end = last
+        .and_then(|(key, _)| entry::offset_of(topic, partition, &key))
+        .map_or(0, |last| last + 1);
+    let mut aborted = BTreeMap::new();
+    let prefix = aborted_key(topic, partition, 0);
+    let prefix = &prefix[..prefix.len() - 8];
+    for item in db.iterator(IteratorMode::From(prefix, Direction::Forward)) {
+        let (key, value) = item.map_err(|error| error.to_string())?;
+        let Some(first) = key.strip_prefix(prefix) else { break };
+        if let (Ok(first), Ok(last)) = (first.try_into(), (*value).try_into()) {
+            aborted.insert(i64::from_be_bytes(first), i64::from_be_bytes(last));
+        }
+    }
+    let epoch = number(epoch_key(topic, partition))?.unwrap_or(0);
+    let transaction = TransactionState {
+        owner_epoch: u32::try_from(epoch).unwrap_or(0),
+        open_from: number(open_key(topic, partition))?.filter(|open| *open >= 0),
+        aborted,
+    };
+    Ok(Slot {
+        end: AtomicI64::new(end),
+        transaction: Mutex::new(transaction),
+        signal: Signal::default(),
+    })
+}

@@ -1,0 +1,122 @@
+//! Group commit of intents: one thread takes everything that has arrived, writes it with one `fsync`, and
+//! answers. It is the only writer of the intents topics.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rocksdb::WriteBatch;
+use runtime::{AppendError, IntentAppender, IntentToAppend};
+use schemas::partition::Partition;
+use schemas::topics::Topic;
+use tokio::sync::oneshot;
+
+use super::entry::{Kind, encode, record_key, topic_index};
+use super::{EmbeddedLog, Inner};
+
+/// Intents waiting for the disk; beyond it ingest sheds load.
+const QUEUE_MAX: usize = 65_536;
+/// Intents of one group commit.
+const GROUP_MAX: usize = 8_192;
+
+type Answer = oneshot::Sender<Result<i64, AppendError>>;
+
+struct Request {
+    intent: IntentToAppend,
+    answer: Answer,
+}
+
+pub(super) struct Appender {
+    queue: Mutex<Option<SyncSender<Request>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Appender {
+    pub(super) fn start(inner: Arc<Inner>) -> std::io::Result<Self> {
+        let (queue, requests) = sync_channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("log-appender".into())
+            .spawn(move || run(&inner, &requests))?;
+        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+    }
+
+    fn push(&self, request: Request) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = match queue.as_ref().map(|queue| queue.try_send(request)) {
+            Some(Ok(())) | None => return,
+            Some(Err(TrySendError::Full(request) | TrySendError::Disconnected(request))) => request,
+        };
+        drop(refused.answer.send(Err(AppendError::NotWritten("the append queue is full".into()))));
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(inner: &Inner, requests: &Receiver<Request>) {
+    while let Ok(first) = requests.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX
+            && let Ok(next) = requests.try_recv()
+        {
+            group.push(next);
+        }
+        commit(inner, group);
+    }
+}
+
+fn commit(inner: &Inner, group: Vec<Request>) {
+    if !inner.is_writable.load(Ordering::Acquire) {
+        for request in group {
+            let read_only =
+                AppendError::NotWritten("the log is read-only after a disk error".into());
+            drop(request.answer.send(Err(read_only)));
+        }
+        return;
+    }
+    let now = (inner.clock)();
+    let mut batch = WriteBatch::default();
+    let mut ends: BTreeMap<(usize, Partition), (Topic, i64)> = BTreeMap::new();
+    let mut answers = Vec::with_capacity(group.len());
+    for Request { intent, answer } in group {
+        let key = (topic_index(intent.topic), intent.partition);
+        let slot = inner.slot(intent.topic, intent.partition);
+        let (_, end) = ends.entry(key).or_insert_with(|| (intent.topic, slot.end()));
+        let record = record_key(intent.topic, intent.partition, *end);
+        batch.put(record, encode(Kind::Record, now, &intent.value));
+        answers.push((answer, *end));
+        *end += 1;
+    }
+    let written = inner.write(batch, true);
+    if written.is_ok() {
+        for ((_, partition), (topic, end)) in ends {
+            inner.slot(topic, partition).end.store(end, Ordering::Release);
+            inner.announce(topic, partition);
+        }
+    }
+    for (answer, offset) in answers {
+        let result = written.clone().map(|()| offset).map_err(AppendError::Unknown);
+        drop(answer.send(result));
+    }
+}
+
+impl IntentAppender for EmbeddedLog {
+    fn append(&self, intent: IntentToAppend) -> oneshot::Receiver<Result<i64, AppendError>> {
+        let (answer, receiver) = oneshot::channel();
+        self.appender.push(Request { intent, answer });
+        receiver
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.inner.is_writable.load(Ordering::Acquire)
+    }
+}

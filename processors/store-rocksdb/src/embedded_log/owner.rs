@@ -1,0 +1,216 @@
+//! The owner's transactional view of one partition.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::Topology;
+use rocksdb::WriteBatch;
+use runtime::{
+    DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError, OutgoingDecision,
+};
+use schemas::partition::Partition;
+use schemas::units::Millis;
+
+use super::entry::{Kind, aborted_key, encode, epoch_key, open_key, record_key};
+use super::{EmbeddedLog, Slot, TransactionState};
+
+/// Decisions returned by one read during recovery.
+const READ_RECORDS_MAX: usize = 4_096;
+/// No transaction is open.
+const NONE: i64 = -1;
+
+/// `intents[p]` and `decisions[p]` in the hands of one owner.
+#[derive(Debug)]
+pub struct OwnedPartition {
+    log: EmbeddedLog,
+    topology: Topology,
+    partition: Partition,
+    epoch: u32,
+    next_intent: i64,
+    seen: u64,
+    /// Offset after the last record of the submitted transaction.
+    submitted_end: i64,
+}
+
+impl EmbeddedLog {
+    /// The owner's view of a partition; [`Log::fence`] makes it the only one.
+    #[must_use]
+    pub fn own(&self, topology: Topology, partition: Partition) -> OwnedPartition {
+        OwnedPartition {
+            log: self.clone(),
+            topology,
+            partition,
+            epoch: 0,
+            next_intent: 0,
+            seen: 0,
+            submitted_end: 0,
+        }
+    }
+}
+
+impl OwnedPartition {
+    fn decisions(&self) -> &Slot {
+        self.log.inner.slot(self.topology.decisions, self.partition)
+    }
+
+    fn intents(&self) -> &Slot {
+        self.log.inner.slot(self.topology.intents, self.partition)
+    }
+
+    fn check_epoch(&self, transaction: &TransactionState) -> Result<(), LogError> {
+        if transaction.owner_epoch == self.epoch {
+            return Ok(());
+        }
+        Err(LogError::Fenced(format!("epoch {} follows {}", transaction.owner_epoch, self.epoch)))
+    }
+
+    /// Ends the open transaction with a marker; returns the marker's batch, to be written with it.
+    fn marker(&self, batch: &mut WriteBatch, kind: Kind, first: i64, end: i64) {
+        let (topic, partition) = (self.topology.decisions, self.partition);
+        let now = (self.log.inner.clock)();
+        batch.put(record_key(topic, partition, end), encode(kind, now, &first.to_be_bytes()));
+        batch.put(open_key(topic, partition), NONE.to_be_bytes());
+    }
+}
+
+fn recover(error: String) -> LogError {
+    LogError::Recover(error)
+}
+
+impl Log for OwnedPartition {
+    fn log_id(&mut self) -> Result<String, LogError> {
+        Ok(self.log.inner.log_id.clone())
+    }
+
+    fn partition_counts(&mut self) -> Result<(u16, u16), LogError> {
+        Ok((self.log.inner.partitions, self.log.inner.partitions))
+    }
+
+    fn fence(&mut self) -> Result<(), LogError> {
+        let (topic, partition) = (self.topology.decisions, self.partition);
+        let slot = self.decisions();
+        let mut transaction = slot.transaction();
+        let epoch = transaction.owner_epoch + 1;
+        let mut batch = WriteBatch::default();
+        batch.put(epoch_key(topic, partition), i64::from(epoch).to_be_bytes());
+        let open = transaction.open_from;
+        if let Some(first) = open {
+            let end = slot.end();
+            self.marker(&mut batch, Kind::Abort, first, end);
+            batch.put(aborted_key(topic, partition, first), (end - 1).to_be_bytes());
+        }
+        self.log.inner.write(batch, true).map_err(LogError::Unreachable)?;
+        if let Some(first) = open {
+            let end = slot.end.fetch_add(1, Ordering::AcqRel);
+            transaction.aborted.insert(first, end - 1);
+            transaction.open_from = None;
+        }
+        transaction.owner_epoch = epoch;
+        drop(transaction);
+        self.epoch = epoch;
+        self.log.inner.announce(topic, partition);
+        Ok(())
+    }
+
+    fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
+        Ok(0..self.intents().end())
+    }
+
+    fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
+        Ok(0..self.decisions().end())
+    }
+
+    fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
+        let until = self.decisions().last_stable_offset();
+        let topic = self.topology.decisions;
+        let (records, next) = self
+            .log
+            .read_committed(topic, self.partition, from, until, READ_RECORDS_MAX)
+            .map_err(recover)?;
+        let records = records.into_iter();
+        let decisions =
+            records.map(|record| DecisionRecord { offset: record.offset, value: record.value });
+        Ok((decisions.collect(), next))
+    }
+
+    fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        self.next_intent = offset;
+        Ok(())
+    }
+
+    fn poll_intents(
+        &mut self,
+        into: &mut VecDeque<IntentRecord>,
+        records_max: usize,
+    ) -> Result<bool, LogError> {
+        self.seen = self.intents().signal.version();
+        let end = self.intents().end();
+        let room = records_max.saturating_sub(into.len());
+        if self.next_intent < end && room > 0 {
+            let (records, next) = self
+                .log
+                .read_committed(self.topology.intents, self.partition, self.next_intent, end, room)
+                .map_err(recover)?;
+            into.extend(records.into_iter().map(|record| IntentRecord {
+                offset: record.offset,
+                append_time: record.append_time,
+                value: record.value,
+            }));
+            self.next_intent = next;
+        }
+        Ok(self.next_intent == end)
+    }
+
+    fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        let (topic, partition) = (self.topology.decisions, self.partition);
+        let slot = self.decisions();
+        let mut transaction = slot.transaction();
+        self.check_epoch(&transaction)?;
+        let first = slot.end();
+        let mut batch = WriteBatch::default();
+        let mut offset = first;
+        for decision in decisions {
+            let value = encode(Kind::Transactional, Millis(0), &decision.value);
+            batch.put(record_key(topic, partition, offset), value);
+            offset += 1;
+        }
+        batch.put(open_key(topic, partition), first.to_be_bytes());
+        // Not synced: the commit marker's fsync makes both durable, in this order.
+        self.log.inner.write(batch, false).map_err(recover)?;
+        transaction.open_from = Some(first);
+        slot.end.store(offset, Ordering::Release);
+        drop(transaction);
+        self.submitted_end = offset;
+        Ok(())
+    }
+
+    fn await_commit(&mut self) -> Result<i64, LogError> {
+        let slot = self.decisions();
+        let mut transaction = slot.transaction();
+        self.check_epoch(&transaction)?;
+        let Some(first) = transaction.open_from else {
+            return Err(LogError::Recover("no transaction is open".into()));
+        };
+        let mut batch = WriteBatch::default();
+        self.marker(&mut batch, Kind::Commit, first, slot.end());
+        self.log.inner.write(batch, true).map_err(recover)?;
+        slot.end.fetch_add(1, Ordering::AcqRel);
+        transaction.open_from = None;
+        drop(transaction);
+        self.log.inner.announce(self.topology.decisions, self.partition);
+        Ok(self.submitted_end)
+    }
+
+    fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {
+        let (topic, partition) = (self.topology.intents, self.partition);
+        let tick = IntentToAppend { topic, partition, key: None, value, traceparent: None };
+        drop(self.log.append(tick));
+        Ok(())
+    }
+
+    fn wait_for_intents(&mut self, timeout: Duration) {
+        self.intents().signal.wait_past(self.seen, timeout);
+    }
+}
