@@ -19,6 +19,11 @@ use crate::problem::{Problem, Retry};
 use crate::window::Window;
 use crate::{drops, follows, operations, orders};
 
+/// How the partitions owned by this process are doing.
+pub type Partitions = Arc<dyn Fn() -> Vec<PartitionStatus> + Send + Sync>;
+/// Metrics in Prometheus' text format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// What a node is made of.
 pub struct Settings {
     /// Checks tokens.
@@ -30,9 +35,9 @@ pub struct Settings {
     /// Older rows.
     pub archive: Arc<dyn Archive>,
     /// Partitions owned by this process, for readiness.
-    pub partitions: Arc<dyn Fn() -> Vec<PartitionStatus> + Send + Sync>,
+    pub partitions: Partitions,
     /// Renders metrics.
-    pub render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub render_metrics: RenderMetrics,
 }
 
 impl std::fmt::Debug for Settings {
@@ -70,6 +75,19 @@ pub fn router(settings: Settings) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(state.clone(), measure))
         .with_state(state)
+}
+
+/// Health, readiness and metrics alone, for processes without the API.
+pub fn health_router(partitions: Partitions, render_metrics: RenderMetrics) -> Router {
+    let ready = partitions.clone();
+    Router::new()
+        .route("/healthz", get(operations::healthz))
+        .route("/readyz", get(move || async move { operations::readiness(&ready(), true) }))
+        .route(
+            "/metrics",
+            get(move || async move { operations::rendered(&partitions(), &render_metrics) }),
+        )
+        .fallback(not_found)
 }
 
 async fn not_found() -> Problem {

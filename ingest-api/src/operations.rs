@@ -4,11 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use runtime::PartitionState;
+use runtime::{PartitionState, PartitionStatus};
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
 
-use crate::app::AppState;
+use crate::app::{AppState, RenderMetrics};
 use crate::views::{now, rfc3339};
 
 /// The server's clock.
@@ -27,8 +27,13 @@ pub(crate) async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", responses(
     (status = 200, description = "ready"), (status = 503, description = "not ready, with the reasons")))]
 pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
-    let partitions: Vec<Value> = (state.partitions)()
-        .into_iter()
+    readiness(&(state.partitions)(), state.intake.is_reachable())
+}
+
+/// 200 when the log takes intents and every partition decides.
+pub(crate) fn readiness(statuses: &[PartitionStatus], log: bool) -> Response {
+    let partitions: Vec<Value> = statuses
+        .iter()
         .map(|status| {
             let snapshot = status.snapshot();
             let (word, reason) = match snapshot.state {
@@ -45,7 +50,6 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
             })
         })
         .collect();
-    let log = state.intake.is_reachable();
     let is_ready = log && partitions.iter().all(|partition| partition["state"] == "running");
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({"ready": is_ready, "log": log, "partitions": partitions});
@@ -55,7 +59,12 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text")))]
 pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
-    for status in (state.partitions)() {
+    rendered(&(state.partitions)(), &state.render_metrics)
+}
+
+/// The partitions' gauges brought up to date, then every metric.
+pub(crate) fn rendered(statuses: &[PartitionStatus], render: &RenderMetrics) -> Response {
+    for status in statuses {
         let snapshot = status.snapshot();
         let labels =
             [("processor", status.processor.to_owned()), ("partition", status.partition.to_string())];
@@ -66,7 +75,7 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
         metrics::counter!("livedrops_decisions_total", &labels).absolute(snapshot.decisions);
         metrics::counter!("livedrops_transactions_total", &labels).absolute(snapshot.transactions);
     }
-    let text = (state.render_metrics)();
+    let text = render();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

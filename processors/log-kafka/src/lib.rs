@@ -1,1 +1,196 @@
-//! -
+//! All librdkafka calls of the project.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`admin`] | topics made from the table in `schemas::topics` |
+//! | `appender` | intents in: one idempotent producer per process |
+//! | `owner` | the owner's transactional view of a partition |
+//! | [`election`] | which process owns which partition |
+//! | `tail` | committed records out |
+//!
+//! Three facts shape it. `commit_transaction` waits at least 100 ms if a delivery report is unserved when it
+//! is called, so `owner` drains deliveries first. Aborting with a `BaseProducer` can hang, so producers are
+//! `ThreadedProducer`s, and nothing is ever aborted: the next fence does it. A producer with an uncertain
+//! transaction is dropped, never used again: late packets of its epoch cannot reach a newer one.
+
+pub mod admin;
+mod appender;
+pub mod election;
+mod owner;
+mod tail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use runtime::{IntentAppender, TailError, TailStart};
+use schemas::partition::Partition;
+use schemas::topics::{self, Topic};
+use schemas::units::Millis;
+
+pub use owner::OwnedPartition;
+pub use tail::KafkaTail;
+
+use appender::KafkaAppender;
+
+/// Longest wait for a metadata answer.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach the brokers.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// `host:port`, comma separated.
+    pub brokers: String,
+    /// Silence after which a group member counts as dead; our brokers allow 1,000 and more.
+    pub session_timeout_ms: u32,
+    /// The process's clock.
+    pub clock: fn() -> Millis,
+}
+
+impl KafkaSettings {
+    fn client(&self, pairs: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("socket.nagle.disable", "true");
+        config.set("reconnect.backoff.ms", "50");
+        config.set("reconnect.backoff.max.ms", "1000");
+        pairs.iter().for_each(|(name, value)| {
+            config.set(*name, *value);
+        });
+        config
+    }
+
+    /// A consumer that is told its position and never resets it by itself.
+    fn reader(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+        self.client(&[
+            ("group.id", "livedrops-readers"),
+            ("isolation.level", isolation),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            ("check.crcs", "true"),
+            ("fetch.wait.max.ms", "100"),
+            ("fetch.queue.backoff.ms", "10"),
+            ("fetch.error.backoff.ms", "50"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "32768"),
+        ])
+        .create()
+    }
+}
+
+/// Why the brokers cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nobody answers, or not as expected.
+    #[error("Kafka at {brokers}: {why}")]
+    Unreachable {
+        /// Whom we asked.
+        brokers: String,
+        /// What happened.
+        why: String,
+    },
+    /// Topics are missing or differ in partitions: `livedrops topics apply`.
+    #[error("topic {topic} has {found} partitions, {wanted} are due; run `livedrops topics apply`")]
+    Partitions {
+        /// The topic.
+        topic: &'static str,
+        /// What it has; 0 for a missing topic.
+        found: u16,
+        /// What the first topic has.
+        wanted: u16,
+    },
+}
+
+/// One process's connection to the log.
+pub struct KafkaLog {
+    settings: KafkaSettings,
+    cluster_id: String,
+    partitions: u16,
+    appender: Arc<KafkaAppender>,
+}
+
+impl std::fmt::Debug for KafkaLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("KafkaLog").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl KafkaLog {
+    /// Connects and checks that every topic is there with one number of partitions. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(settings: KafkaSettings) -> Result<Self, OpenError> {
+        let unreachable = |why: String| OpenError::Unreachable { brokers: settings.brokers.clone(), why };
+        let reader =
+            settings.reader("read_uncommitted").map_err(|error| unreachable(error.to_string()))?;
+        let metadata = reader
+            .fetch_metadata(None, METADATA_TIMEOUT)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let count = |topic: Topic| {
+            let found = metadata.topics().iter().find(|found| found.name() == topic.name);
+            found.map_or(0, |found| u16::try_from(found.partitions().len()).unwrap_or(u16::MAX))
+        };
+        let partitions = count(topics::ORDER_INTENTS);
+        for topic in topics::ALL {
+            let found = count(topic);
+            if found != partitions || found == 0 {
+                return Err(OpenError::Partitions { topic: topic.name, found, wanted: partitions });
+            }
+        }
+        let cluster_id = reader
+            .client()
+            .fetch_cluster_id(METADATA_TIMEOUT)
+            .ok_or_else(|| unreachable("the brokers tell no cluster id".into()))?;
+        let appender = KafkaAppender::new(settings.clone())
+            .map_err(|error| unreachable(error.to_string()))?;
+        Ok(Self { settings, cluster_id, partitions, appender: Arc::new(appender) })
+    }
+
+    /// Partitions of every topic.
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// Appends intents.
+    #[must_use]
+    pub fn appender(&self) -> Arc<dyn IntentAppender> {
+        self.appender.clone()
+    }
+
+    /// The owner's view of a partition.
+    ///
+    /// # Errors
+    /// Where no client can be made.
+    pub fn own(
+        &self,
+        topology: model::Topology,
+        partition: Partition,
+    ) -> Result<OwnedPartition, KafkaError> {
+        let log_id = format!("{}/{}", self.cluster_id, topology.intents.name);
+        OwnedPartition::new(self.settings.clone(), log_id, topology, partition, self.appender.clone())
+    }
+
+    /// A tail of committed records of every partition of `topic`.
+    ///
+    /// # Errors
+    /// Where the brokers do not tell where the topic begins and ends.
+    pub fn tail(
+        &self,
+        topic: Topic,
+        start: impl Fn(Partition) -> TailStart,
+    ) -> Result<KafkaTail, TailError> {
+        KafkaTail::new(&self.settings, topic, self.partitions, start)
+    }
+
+    /// How this process reaches the brokers.
+    #[must_use]
+    pub fn settings(&self) -> &KafkaSettings {
+        &self.settings
+    }
+}

@@ -18,6 +18,7 @@ pub use log::{
     Log, LogError, OutgoingDecision, Tail, TailError, TailStart,
 };
 pub use memory_store::MemoryStore;
+pub use overlay::state_hash_of_rows;
 pub use partition_task::{Exit, PartitionTask, Refused, TaskSettings, Wake};
 pub use schema_book::{RegistryError, SchemaBook, SchemaRegistry};
 pub use status::{PartitionState, PartitionStatus};

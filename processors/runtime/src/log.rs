@@ -188,3 +188,57 @@ pub trait Tail: Send {
     /// Where the tail stands in each partition: every committed record below was returned.
     fn positions(&mut self) -> Result<Vec<(Partition, i64)>, TailError>;
 }
+
+impl<L: Log + ?Sized> Log for Box<L> {
+    fn log_id(&mut self) -> Result<String, LogError> {
+        (**self).log_id()
+    }
+
+    fn partition_counts(&mut self) -> Result<(u16, u16), LogError> {
+        (**self).partition_counts()
+    }
+
+    fn fence(&mut self) -> Result<(), LogError> {
+        (**self).fence()
+    }
+
+    fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
+        (**self).intents_range()
+    }
+
+    fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
+        (**self).decisions_range()
+    }
+
+    fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
+        (**self).read_decisions(from)
+    }
+
+    fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        (**self).seek_intents(offset)
+    }
+
+    fn poll_intents(
+        &mut self,
+        into: &mut VecDeque<IntentRecord>,
+        records_max: usize,
+    ) -> Result<bool, LogError> {
+        (**self).poll_intents(into, records_max)
+    }
+
+    fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        (**self).submit(decisions)
+    }
+
+    fn await_commit(&mut self) -> Result<i64, LogError> {
+        (**self).await_commit()
+    }
+
+    fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {
+        (**self).append_tick(value)
+    }
+
+    fn wait_for_intents(&mut self, timeout: Duration) {
+        (**self).wait_for_intents(timeout);
+    }
+}

@@ -9,7 +9,8 @@ use model::{ReadFailed, Row, RowKey, Rows, Timer};
 use rustc_hash::{FxHashMap, FxHashSet};
 use schemas::units::Millis;
 
-use crate::store::{Position, Store, StoreBatch, StoreError, TIMER_TAG};
+use crate::memory_store::MemoryStore;
+use crate::store::{Position, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
 
 /// Most rows kept in memory between batches; beyond it the cache starts anew.
 const CACHED_ROWS_MAX: usize = 50_000;
@@ -137,4 +138,17 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
         self.rows.borrow_mut().insert(*key, row.clone());
         Ok(row)
     }
+}
+
+/// The hash a store would have that holds exactly these rows: what an audit compares a store with.
+///
+/// # Errors
+/// Where a row cannot be encoded and read back.
+pub fn state_hash_of_rows<R: Row>(rows: impl IntoIterator<Item = R>) -> Result<String, StoreError> {
+    let mut overlay = Overlay::<R, MemoryStore>::open(MemoryStore::default())?;
+    for row in rows {
+        overlay.put(row).map_err(|ReadFailed(why)| StoreError::Failed(why))?;
+    }
+    overlay.flush(Position::start(String::new()))?;
+    state_hash(&overlay.store)
 }

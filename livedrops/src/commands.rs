@@ -1,0 +1,30 @@
+//! One file per command.
+
+pub(crate) mod all;
+pub(crate) mod audit;
+pub(crate) mod dead_letters;
+pub(crate) mod demo;
+pub(crate) mod keys;
+pub(crate) mod load;
+pub(crate) mod schemas;
+pub(crate) mod topics;
+
+use crate::failure::Failure;
+
+/// Runs a command's asynchronous part.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::unreachable)?
+        .block_on(future)
+}
+
+/// Prints a command's result on standard output.
+#[allow(clippy::print_stdout, reason = "a command line tool prints its results")]
+fn print(line: &str) {
+    use std::io::Write as _;
+    // A closed pipe (`| head`) ends the output, not the command.
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+}

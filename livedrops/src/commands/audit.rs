@@ -1,0 +1,88 @@
+//! `livedrops audit`: recompute everything from the log; exit 1 on any difference.
+
+use std::time::Duration;
+
+use clickhouse_views::ClickhouseViews;
+use postgres_views::PostgresViews;
+use runtime::SchemaBook;
+use schemas::ids::DropId;
+
+use super::all::LogFlags;
+use super::{block_on, print};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::log_handle::LogHandle;
+use crate::proof::{ViewReport, prove};
+
+/// How long a view may take to reach the end of the log.
+const VIEW_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(clap::Args)]
+pub(crate) struct Audit {
+    /// Only the partition of this drop.
+    #[arg(long)]
+    drop: Option<DropId>,
+    #[command(flatten)]
+    log: LogFlags,
+    /// Compare these Postgres views.
+    #[arg(long)]
+    postgres: Option<String>,
+    /// Compare these ClickHouse tables.
+    #[arg(long)]
+    clickhouse: Option<String>,
+}
+
+impl Audit {
+    pub(crate) fn run(self, mut config: Config) -> Result<(), Failure> {
+        self.log.apply(&mut config);
+        config.0.set("postgres.url", self.postgres);
+        config.0.set("clickhouse.url", self.clickhouse);
+        block_on(audit(config, self.drop))
+    }
+}
+
+async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
+    let log = LogHandle::open(&config, false).await?;
+    let data_dir = config.data_dir();
+    let proving = move || {
+        let schemas = SchemaBook::open(log.registry())?;
+        let proof = prove(&log, &schemas, drop)?;
+        let stores = proof.compare_stores(&data_dir)?;
+        Ok::<_, Failure>((proof, stores))
+    };
+    let (proof, stores) = tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
+    for (partition, (chain, intents_from)) in &proof.chains {
+        let from = if *intents_from > 0 { format!(", intents retained from {intents_from}") } else { String::new() };
+        print(&format!("partition {partition:>3}  chain {chain} verified from offset 0{from}"));
+    }
+    let oversold = proof.oversold();
+    print(&format!(
+        "proof      {oversold} oversold · {} undecided · {} decided twice · {} intents, {} decided",
+        proof.undecided, proof.duplicates, proof.intents, proof.decided
+    ));
+    proof.findings.iter().for_each(|(partition, finding)| print(&format!("FINDING    {partition}: {finding}")));
+    let mut is_equal = report("stores", "partitions", &stores);
+    if drop.is_none() {
+        if let Some(url) = config.0.get("postgres.url") {
+            let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
+            is_equal &= report("Postgres", "orders", &proof.compare_postgres(&views, VIEW_PATIENCE).await?);
+        }
+        if let Some(url) = config.0.get("clickhouse.url") {
+            let database = config.0.get("clickhouse.database").unwrap_or("livedrops");
+            let views = ClickhouseViews::connect(url, database).await.map_err(Failure::unreachable)?;
+            let compared = proof.compare_clickhouse(&views, VIEW_PATIENCE).await?;
+            is_equal &= report("ClickHouse", "decisions", &compared);
+        }
+    }
+    if proof.findings.is_empty() && oversold == 0 && proof.duplicates == 0 && is_equal {
+        return Ok(());
+    }
+    Err(Failure::check("the log, or something derived from it, is not as it must be"))
+}
+
+fn report(name: &str, unit: &str, view: &ViewReport) -> bool {
+    let sign = if view.equal { "=" } else { "≠" };
+    print(&format!("{name:<10} {} {unit} {sign} log", view.rows));
+    view.difference.iter().for_each(|difference| print(&format!("           {difference}")));
+    view.equal
+}

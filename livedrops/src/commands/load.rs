@@ -1,0 +1,223 @@
+//! Open-loop load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
+//!
+//! A burst sends every order at one instant over connections that are open already, as browsers waiting on a
+//! drop's page are. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
+//! stalls cannot slow the measurement down with itself (coordinated omission, Gil Tene).
+
+mod client;
+mod report;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use uuid::Uuid;
+
+use super::keys::Minter;
+use super::{block_on, print};
+use crate::config::Config;
+use crate::failure::Failure;
+
+use client::{Connection, Target};
+pub(crate) use report::LoadReport;
+use report::{Answer, Recorder};
+
+/// Connections opened at once, so that the listen queue never overflows.
+const CONNECTING_MAX: usize = 128;
+/// How long a buyer waits for an answer.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+#[derive(clap::Args)]
+pub(crate) struct Load {
+    /// `http://host:port` of an API node; several, comma separated, are used in turn.
+    #[arg(long)]
+    url: String,
+    /// The drop to order from.
+    #[arg(long)]
+    drop: Uuid,
+    /// Buyers who all order at once.
+    #[arg(long, conflicts_with = "rate", required_unless_present = "rate")]
+    burst: Option<usize>,
+    /// Orders per second.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Length of a `--rate` run.
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// First seconds of a `--rate` run that are not measured.
+    #[arg(long, default_value_t = 0)]
+    warm_up_seconds: u32,
+    /// Wall clock in milliseconds at which a burst starts.
+    #[arg(long)]
+    at_ms: Option<i64>,
+    /// Writes the JSON report here.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// First buyer's number: runs with other numbers are other buyers.
+    #[arg(long, default_value_t = 0)]
+    first_buyer: u32,
+}
+
+/// The pseudonym of a numbered buyer.
+pub(crate) fn buyer(number: u32) -> Uuid {
+    let mut bytes = *b"live-drops-buyer";
+    bytes[12..].copy_from_slice(&number.to_be_bytes());
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+impl Load {
+    pub(crate) fn run(self, config: &Config) -> Result<(), Failure> {
+        let minter = Minter::new(&config.signing_key()?)?;
+        let targets = self.url.split(',').map(Target::parse).collect::<Result<Vec<_>, _>>()?;
+        raise_open_files();
+        let report = block_on(async {
+            match (self.burst, self.rate) {
+                (Some(buyers), _) => self.burst(&minter, &targets, buyers).await,
+                (None, Some(rate)) => self.rate(&minter, &targets, rate).await,
+                (None, None) => Err(Failure::usage("burst", "or --rate is required")),
+            }
+        })?;
+        if let Some(path) = &self.report {
+            let json = serde_json::to_vec_pretty(&report).map_err(Failure::check)?;
+            std::fs::write(path, json)
+                .map_err(|error| Failure::usage("report", format!("{}: {error}", path.display())))?;
+        }
+        report.lines().iter().for_each(|line| print(line));
+        if report.unanswered > 0 {
+            return Err(Failure::check(format!("{} orders were not answered", report.unanswered)));
+        }
+        Ok(())
+    }
+
+    fn token(&self, minter: &Minter, index: usize) -> Result<String, Failure> {
+        let number = self.first_buyer.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        minter.mint(buyer(number), "", Duration::from_secs(3_600))
+    }
+
+    async fn burst(
+        &self,
+        minter: &Minter,
+        targets: &[Target],
+        buyers: usize,
+    ) -> Result<LoadReport, Failure> {
+        let connecting = Arc::new(Semaphore::new(CONNECTING_MAX));
+        let mut opening = tokio::task::JoinSet::new();
+        for index in 0..buyers {
+            let token = self.token(minter, index)?;
+            let target = targets[index % targets.len()].clone();
+            let (connecting, drop) = (connecting.clone(), self.drop);
+            opening.spawn(async move {
+                let _permit = connecting.acquire().await;
+                let connection = Connection::open(&target).await?;
+                Ok::<_, Failure>((connection, target.order(drop, &token, "burst")?))
+            });
+        }
+        let mut ready = Vec::with_capacity(buyers);
+        while let Some(opened) = opening.join_next().await {
+            ready.push(opened.map_err(Failure::check)??);
+        }
+        if let Some(at_ms) = self.at_ms {
+            let left = at_ms.saturating_sub(platform::clock::now_ms()).max(0).cast_unsigned();
+            tokio::time::sleep(Duration::from_millis(left)).await;
+        }
+        let recorder = Recorder::new();
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        for (mut connection, request) in ready {
+            let answers = answers.clone();
+            let due = recorder.started();
+            tokio::spawn(async move {
+                let answer = tokio::time::timeout(ANSWER_MAX, connection.send(request)).await;
+                let answer = answer.unwrap_or(Answer::None);
+                drop(answers.send((due.elapsed(), answer)));
+            });
+        }
+        drop(answers);
+        collect(recorder, &mut answered).await
+    }
+
+    async fn rate(&self, minter: &Minter, targets: &[Target], rate: u32) -> Result<LoadReport, Failure> {
+        let total = rate as usize * self.seconds as usize;
+        let skipped = rate as usize * self.warm_up_seconds as usize;
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let idle: Arc<std::sync::Mutex<Vec<(usize, Connection)>>> = Arc::default();
+        let start = tokio::time::Instant::now();
+        let mut measured = Recorder::new();
+        let mut in_warm_up = skipped;
+        for index in 0..total {
+            let token = self.token(minter, index)?;
+            let due = start + Duration::from_secs_f64(index as f64 / f64::from(rate));
+            tokio::time::sleep_until(due).await;
+            if index == skipped {
+                measured = Recorder::new();
+            }
+            let which = index % targets.len();
+            let target = targets[which].clone();
+            let request = target.order(self.drop, &token, "rate")?;
+            let (answers, idle) = (answers.clone(), idle.clone());
+            let counts = index >= skipped;
+            tokio::spawn(async move {
+                let answer = send_pooled(&idle, which, &target, request).await;
+                drop(answers.send((counts, due.elapsed(), answer)));
+            });
+        }
+        drop(answers);
+        while let Some((counts, latency, answer)) = answered.recv().await {
+            if counts {
+                measured.record(latency, answer);
+            } else {
+                in_warm_up -= 1;
+            }
+        }
+        debug_assert_eq!(in_warm_up, 0, "every warm-up order was answered or given up");
+        Ok(measured.finish())
+    }
+}
+
+async fn collect(
+    mut recorder: Recorder,
+    answered: &mut mpsc::UnboundedReceiver<(Duration, Answer)>,
+) -> Result<LoadReport, Failure> {
+    while let Some((latency, answer)) = answered.recv().await {
+        recorder.record(latency, answer);
+    }
+    Ok(recorder.finish())
+}
+
+/// Sends on an idle connection, or a new one where all are busy: an open loop never waits for one.
+async fn send_pooled(
+    idle: &std::sync::Mutex<Vec<(usize, Connection)>>,
+    which: usize,
+    target: &Target,
+    request: client::OrderRequest,
+) -> Answer {
+    let take = || {
+        let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let index = idle.iter().position(|(of, _)| *of == which)?;
+        Some(idle.swap_remove(index).1)
+    };
+    let connection = match take() {
+        Some(connection) => Ok(connection),
+        None => Connection::open(target).await,
+    };
+    let Ok(mut connection) = connection else { return Answer::None };
+    let answer = tokio::time::timeout(ANSWER_MAX, connection.send(request)).await;
+    match answer {
+        Ok(answer) => {
+            let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            idle.push((which, connection));
+            answer
+        }
+        Err(_) => Answer::None,
+    }
+}
+
+/// One socket per buyer needs more open files than the usual 1,024.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = rlimit::Resource::NOFILE.get()
+        && soft < hard
+        && let Err(error) = rlimit::Resource::NOFILE.set(hard, hard)
+    {
+        tracing::warn!(%error, "the limit of open files stays at {soft}");
+    }
+}

@@ -1,0 +1,82 @@
+//! One buyer's connection.
+
+use std::net::SocketAddr;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use super::report::Answer;
+use crate::failure::Failure;
+
+/// Seconds a buyer asks the API to wait for the decision.
+const WAIT_SECONDS: u32 = 20;
+
+pub(super) type OrderRequest = Request<Full<Bytes>>;
+
+/// An API node.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    address: SocketAddr,
+    host: String,
+}
+
+impl Target {
+    pub(super) fn parse(url: &str) -> Result<Self, Failure> {
+        let bad = |why: &str| Failure::usage("url", format!("`{url}`: {why}"));
+        let host = url
+            .trim_end_matches('/')
+            .strip_prefix("http://")
+            .ok_or_else(|| bad("must start with http://"))?;
+        let address = std::net::ToSocketAddrs::to_socket_addrs(host)
+            .map_err(|error| bad(&error.to_string()))?
+            .next()
+            .ok_or_else(|| bad("has no address"))?;
+        Ok(Self { address, host: host.to_owned() })
+    }
+
+    /// An order of one unit that waits for its decision.
+    pub(super) fn order(&self, drop: Uuid, token: &str, key: &str) -> Result<OrderRequest, Failure> {
+        Request::post(format!("/drops/{drop}/orders"))
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", key)
+            .header("prefer", format!("wait={WAIT_SECONDS}"))
+            .body(Full::new(Bytes::from_static(b"{\"qty\":1}")))
+            .map_err(Failure::check)
+    }
+}
+
+/// An open HTTP/1.1 connection.
+pub(super) struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub(super) async fn open(target: &Target) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(target.address).await.map_err(Failure::unreachable)?;
+        stream.set_nodelay(true).map_err(Failure::unreachable)?;
+        let (sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(Failure::unreachable)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection closed");
+            }
+        });
+        Ok(Self(sender))
+    }
+
+    /// Sends a request and reads its answer.
+    pub(super) async fn send(&mut self, request: OrderRequest) -> Answer {
+        if self.0.ready().await.is_err() {
+            return Answer::None;
+        }
+        let Ok(response) = self.0.send_request(request).await else { return Answer::None };
+        let status = response.status().as_u16();
+        let Ok(body) = response.into_body().collect().await else { return Answer::None };
+        Answer::read(status, &body.to_bytes())
+    }
+}

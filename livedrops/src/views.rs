@@ -1,0 +1,190 @@
+//! Threads that fold committed decisions into Postgres and ClickHouse.
+//!
+//! Each starts where its view says it stands, and starts over from there after any error: the view's own
+//! position is the only truth about how far it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clickhouse_views::{ClickhouseViews, DecisionFact, InsertedRange, facts_of};
+use postgres_views::{Placed, PostgresViews, ViewError};
+use runtime::{CommittedRecord, SchemaBook, TailStart};
+use schemas::follow::FollowBody;
+use schemas::order::OrderBody;
+use schemas::partition::Partition;
+use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, Topic};
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+
+use crate::failure::Failure;
+use crate::log_handle::LogHandle;
+use crate::tails::read_decision;
+
+/// Records folded at once.
+const RECORDS_MAX: usize = 5_000;
+const POLL_MAX: Duration = Duration::from_millis(100);
+/// Pause before a view is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a view thread needs.
+#[derive(Clone)]
+pub(crate) struct ViewContext {
+    pub(crate) log: LogHandle,
+    pub(crate) schemas: Arc<SchemaBook>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) handle: Handle,
+}
+
+type ViewResult = Result<(), String>;
+
+impl ViewContext {
+    /// Runs `fold` until `stop`, again and again.
+    fn spawn(
+        self,
+        name: &'static str,
+        fold: impl Fn(&Self) -> ViewResult + Send + 'static,
+    ) -> Result<JoinHandle<()>, Failure> {
+        let run = move || {
+            while !self.stop.load(Ordering::Relaxed) {
+                if let Err(why) = fold(&self) {
+                    tracing::warn!(view = name, why, "the view starts over from its position");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))
+    }
+
+    fn place<B: DeserializeOwned>(
+        &self,
+        topic: Topic,
+        records: Vec<CommittedRecord>,
+    ) -> Result<Vec<Placed<B>>, String> {
+        let place = |record: CommittedRecord| {
+            let decision = read_decision(&self.schemas, topic, &record.value)?;
+            Ok(Placed { partition: record.partition, offset: record.offset, decision })
+        };
+        records.into_iter().map(place).collect()
+    }
+
+    /// Tails `topic` from where `positions` say, handing every batch to `apply`.
+    fn follow<B: DeserializeOwned>(
+        &self,
+        topic: Topic,
+        positions: &BTreeMap<Partition, i64>,
+        mut apply: impl FnMut(Vec<Placed<B>>) -> ViewResult,
+    ) -> ViewResult {
+        let start = |partition: Partition| match positions.get(&partition) {
+            Some(offset) => TailStart::Offset(*offset),
+            None => TailStart::Beginning,
+        };
+        let mut tail = self.log.tail(topic, start).map_err(|failure| failure.to_string())?;
+        while !self.stop.load(Ordering::Relaxed) {
+            let records = tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
+            if !records.is_empty() {
+                apply(self.place(topic, records)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Order decisions into Postgres.
+pub(crate) fn postgres_orders(
+    context: ViewContext,
+    views: Arc<PostgresViews>,
+) -> Result<JoinHandle<()>, Failure> {
+    context.spawn("postgres-orders", move |context| {
+        let positions = postgres_positions(context, &views, ORDER_DECISIONS)?;
+        context.follow(ORDER_DECISIONS, &positions, |batch: Vec<Placed<OrderBody>>| {
+            context.handle.block_on(views.apply_orders(&batch)).map_err(|error| error.to_string())
+        })
+    })
+}
+
+/// Follow decisions into Postgres.
+pub(crate) fn postgres_follows(
+    context: ViewContext,
+    views: Arc<PostgresViews>,
+) -> Result<JoinHandle<()>, Failure> {
+    context.spawn("postgres-follows", move |context| {
+        let positions = postgres_positions(context, &views, FOLLOW_DECISIONS)?;
+        context.follow(FOLLOW_DECISIONS, &positions, |batch: Vec<Placed<FollowBody>>| {
+            context.handle.block_on(views.apply_follows(&batch)).map_err(|error| error.to_string())
+        })
+    })
+}
+
+fn postgres_positions(
+    context: &ViewContext,
+    views: &PostgresViews,
+    topic: Topic,
+) -> Result<BTreeMap<Partition, i64>, String> {
+    let positions: Result<_, ViewError> = context.handle.block_on(views.positions(topic.name));
+    let positions = positions.map_err(|error| error.to_string())?;
+    Ok(positions.into_iter().map(|(partition, at)| (partition, at.next_offset)).collect())
+}
+
+/// Order decisions into ClickHouse.
+pub(crate) fn clickhouse_orders(
+    context: ViewContext,
+    views: Arc<ClickhouseViews>,
+) -> Result<JoinHandle<()>, Failure> {
+    context.spawn("clickhouse-orders", move |context| {
+        let resumes = context.handle.block_on(views.resume()).map_err(|error| error.to_string())?;
+        let positions =
+            resumes.iter().map(|(partition, resume)| (*partition, resume.offset)).collect();
+        let repeats = resumes.into_iter().filter_map(|(partition, resume)| {
+            resume.repeat.map(|range| (partition, (range, Vec::new())))
+        });
+        let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> = repeats.collect();
+        context.follow(ORDER_DECISIONS, &positions, |batch: Vec<Placed<OrderBody>>| {
+            insert_ranges(context, &views, &mut repeats, batch)
+        })
+    })
+}
+
+/// One closed range per partition and batch; a range that has to be repeated keeps its old bounds.
+fn insert_ranges(
+    context: &ViewContext,
+    views: &ClickhouseViews,
+    repeats: &mut BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)>,
+    batch: Vec<Placed<OrderBody>>,
+) -> ViewResult {
+    let insert = |range: InsertedRange, facts: &[DecisionFact], repeat: bool| {
+        let inserted = context.handle.block_on(views.insert(range, facts, repeat));
+        inserted.map_err(|error| error.to_string())
+    };
+    let mut ranges: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> = BTreeMap::new();
+    for placed in batch {
+        let fact = facts_of(placed.partition, placed.offset, &placed.decision);
+        let seq = placed.decision.header.seq;
+        if let Some((range, facts)) = repeats.get_mut(&placed.partition) {
+            facts.extend(fact);
+            if seq == range.last_seq {
+                insert(*range, facts, true)?;
+                repeats.remove(&placed.partition);
+            }
+            continue;
+        }
+        let (range, facts) = ranges.entry(placed.partition).or_insert_with(|| {
+            let range = InsertedRange {
+                partition: placed.partition.0,
+                first_offset: placed.offset,
+                next_offset: placed.offset,
+                last_seq: seq,
+                facts: 0,
+            };
+            (range, Vec::new())
+        });
+        range.next_offset = placed.offset + 1;
+        range.last_seq = seq;
+        range.facts += u64::from(fact.is_some());
+        facts.extend(fact);
+    }
+    ranges.values().try_for_each(|(range, facts)| insert(*range, facts, false))
+}

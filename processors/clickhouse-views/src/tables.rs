@@ -1,0 +1,46 @@
+//! Tables, and the views analysts ask for first. Each statement may run again.
+
+/// In order.
+pub(crate) const STATEMENTS: [&str; 8] = [
+    "CREATE TABLE IF NOT EXISTS inserted_ranges (
+        partition UInt16, first_offset Int64, next_offset Int64, last_seq Int64, facts UInt64
+     ) ENGINE = ReplacingMergeTree ORDER BY (partition, next_offset)",
+    "CREATE TABLE IF NOT EXISTS decisions (
+        partition UInt16, offset Int64, seq Int64,
+        outcome LowCardinality(String), status LowCardinality(String), reason LowCardinality(String),
+        drop_id UUID, order_id UUID, user_id UUID, units Int64, total Int64, currency LowCardinality(String),
+        available Int64, events LowCardinality(String),
+        log_time DateTime64(3, 'UTC'), decided_at DateTime64(3, 'UTC')
+     ) ENGINE = ReplacingMergeTree ORDER BY (partition, seq)
+     SETTINGS non_replicated_deduplication_window = 10000",
+    // Per-second drop facts: demand, grants, refusals, what is left.
+    "CREATE OR REPLACE VIEW drop_seconds AS
+     SELECT drop_id, toStartOfSecond(log_time) AS second, countIf(order_id != toUUIDOrZero('')) AS orders,
+        countIf(status IN ('RESERVED', 'CONFIRMED')) AS granted, countIf(outcome = 'refused') AS refused,
+        sumIf(units, status IN ('RESERVED', 'CONFIRMED')) AS units_granted,
+        minIf(available, available >= 0) AS available_min
+     FROM decisions FINAL GROUP BY drop_id, second",
+    "CREATE OR REPLACE VIEW sales_per_minute AS
+     SELECT drop_id, toStartOfMinute(log_time) AS minute, currency, count() AS orders, sum(units) AS units,
+        sum(total) AS revenue
+     FROM decisions FINAL WHERE status = 'CONFIRMED' GROUP BY drop_id, minute, currency",
+    "CREATE OR REPLACE VIEW demand_against_stock AS
+     SELECT drop_id, uniqExact(user_id) AS buyers, sumIf(units, outcome != 'replayed') AS units_wanted,
+        sumIf(units, status IN ('RESERVED', 'CONFIRMED')) AS units_granted,
+        sumIf(units, reason IN ('sold_out', 'insufficient_stock')) AS units_unmet
+     FROM decisions FINAL WHERE order_id != toUUIDOrZero('') AND status NOT IN ('EXPIRED', 'CANCELLED')
+     GROUP BY drop_id",
+    "CREATE OR REPLACE VIEW refusals_by_reason AS
+     SELECT drop_id, reason, count() AS refusals, sum(units) AS units
+     FROM decisions FINAL WHERE reason != '' GROUP BY drop_id, reason",
+    "CREATE OR REPLACE VIEW time_to_sell_out AS
+     SELECT drop_id, minIf(log_time, has(splitByChar(',', events), 'drop_started')) AS started_at,
+        minIf(log_time, available = 0 AND status IN ('RESERVED', 'CONFIRMED')) AS sold_out_at,
+        if(countIf(available = 0 AND status IN ('RESERVED', 'CONFIRMED')) = 0, NULL,
+           dateDiff('millisecond', started_at, sold_out_at)) AS milliseconds
+     FROM decisions FINAL GROUP BY drop_id",
+    "CREATE OR REPLACE VIEW decision_latency AS
+     SELECT toStartOfMinute(log_time) AS minute, count() AS decisions,
+        quantiles(0.5, 0.95, 0.99)(dateDiff('millisecond', log_time, decided_at)) AS p50_p95_p99_ms
+     FROM decisions FINAL WHERE outcome IN ('changed', 'refused') GROUP BY minute",
+];

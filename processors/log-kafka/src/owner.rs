@@ -1,0 +1,379 @@
+//! The owner's transactional view of one partition.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use model::Topology;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, Timestamp};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::util::Timeout;
+use rdkafka::{Offset, TopicPartitionList};
+use runtime::{
+    DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError, OutgoingDecision,
+};
+use schemas::partition::Partition;
+use schemas::topics::Topic;
+use schemas::units::Millis;
+
+use crate::appender::KafkaAppender;
+use crate::{KafkaSettings, METADATA_TIMEOUT};
+
+/// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Decisions returned by one read during recovery.
+const READ_RECORDS_MAX: usize = 10_000;
+const READ_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Deliveries {
+    failed: AtomicU64,
+    last_offset: AtomicI64,
+}
+
+#[derive(Clone, Default)]
+struct Context(Arc<Deliveries>);
+
+impl ClientContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
+        match result {
+            Ok(message) => {
+                self.0.last_offset.fetch_max(message.offset(), Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.0.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+type DecisionProducer = ThreadedProducer<Context>;
+
+/// `intents[p]` and `decisions[p]` in the hands of one owner.
+pub struct OwnedPartition {
+    settings: KafkaSettings,
+    log_id: String,
+    topology: Topology,
+    partition: Partition,
+    appender: Arc<KafkaAppender>,
+    /// End offsets are asked with `read_uncommitted`: any other client calls the last stable offset the end.
+    uncommitted: BaseConsumer,
+    decisions: BaseConsumer,
+    decisions_at: Option<i64>,
+    decisions_end: i64,
+    intents: BaseConsumer,
+    stash: VecDeque<IntentRecord>,
+    at_end: bool,
+    producer: Option<DecisionProducer>,
+    deliveries: Context,
+}
+
+impl std::fmt::Debug for OwnedPartition {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("OwnedPartition")
+            .field("processor", &self.topology.processor)
+            .field("partition", &self.partition)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unreachable(error: impl std::fmt::Display) -> LogError {
+    LogError::Unreachable(error.to_string())
+}
+
+/// What an error of the transactional producer asks for.
+fn classify(error: &KafkaError) -> LogError {
+    let text = error.to_string();
+    let fenced = |code: RDKafkaErrorCode| {
+        matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced)
+    };
+    match error {
+        KafkaError::Transaction(transaction) if fenced(transaction.code()) => LogError::Fenced(text),
+        KafkaError::Transaction(transaction) if transaction.is_retriable() => {
+            LogError::Unreachable(text)
+        }
+        other if other.rdkafka_error_code().is_some_and(fenced) => LogError::Fenced(text),
+        _ => LogError::Recover(text),
+    }
+}
+
+impl OwnedPartition {
+    pub(crate) fn new(
+        settings: KafkaSettings,
+        log_id: String,
+        topology: Topology,
+        partition: Partition,
+        appender: Arc<KafkaAppender>,
+    ) -> Result<Self, KafkaError> {
+        Ok(Self {
+            uncommitted: settings.reader("read_uncommitted")?,
+            decisions: settings.reader("read_committed")?,
+            intents: settings.reader("read_committed")?,
+            settings,
+            log_id,
+            topology,
+            partition,
+            appender,
+            decisions_at: None,
+            decisions_end: 0,
+            stash: VecDeque::new(),
+            at_end: false,
+            producer: None,
+            deliveries: Context::default(),
+        })
+    }
+
+    fn transactional_id(&self) -> String {
+        format!("{}-{}", self.topology.processor, self.partition)
+    }
+
+    fn create_producer(&self) -> Result<DecisionProducer, KafkaError> {
+        let timeout_ms = TRANSACTION_TIMEOUT.as_millis().to_string();
+        self.settings
+            .client(&[
+                ("transactional.id", &self.transactional_id()),
+                ("transaction.timeout.ms", &timeout_ms),
+                ("message.timeout.ms", "8000"),
+                ("socket.timeout.ms", "5000"),
+                ("acks", "all"),
+                ("enable.idempotence", "true"),
+                ("linger.ms", "0"),
+                ("retry.backoff.ms", "10"),
+                ("retry.backoff.max.ms", "100"),
+                ("compression.type", "lz4"),
+                ("queue.buffering.max.messages", "200000"),
+            ])
+            .create_with_context(self.deliveries.clone())
+    }
+
+    fn range(&self, client: &BaseConsumer, topic: Topic) -> Result<Range<i64>, LogError> {
+        let partition = i32::from(self.partition.0);
+        let (low, high) =
+            client.fetch_watermarks(topic.name, partition, METADATA_TIMEOUT).map_err(unreachable)?;
+        Ok(low..high)
+    }
+
+    fn assign(&self, consumer: &BaseConsumer, topic: Topic, offset: i64) -> Result<(), LogError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic.name, i32::from(self.partition.0), Offset::Offset(offset))
+            .and_then(|()| consumer.assign(&list))
+            .map_err(|error| LogError::Recover(error.to_string()))
+    }
+
+    fn producer(&self) -> Result<&DecisionProducer, LogError> {
+        self.producer.as_ref().ok_or_else(|| LogError::Recover("no producer".into()))
+    }
+
+    /// Every delivery report served: only then does a commit return at once.
+    fn drain(&self, producer: &DecisionProducer) -> Result<(), LogError> {
+        let started = self.now();
+        while producer.in_flight_count() > 0 {
+            if self.now().since(started).0 > 2 * 8_000 {
+                return Err(LogError::Recover("deliveries do not come to an end".into()));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        match self.deliveries.0.failed.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            failed => Err(LogError::Recover(format!("{failed} records were not delivered"))),
+        }
+    }
+
+    fn now(&self) -> Millis {
+        (self.settings.clock)()
+    }
+
+    /// Takes what one poll of the intents brings; false for nothing.
+    fn poll_once(&mut self, timeout: Duration) -> Result<bool, LogError> {
+        let record = match self.intents.poll(timeout) {
+            None => return Ok(false),
+            Some(Ok(message)) => intent_record(&message),
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                self.at_end = true;
+                return Ok(true);
+            }
+            Some(Err(error)) => return Err(consumer_error(&error)),
+        };
+        self.at_end = false;
+        self.stash.push_back(record);
+        Ok(true)
+    }
+}
+
+fn consumer_error(error: &KafkaError) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+            LogError::Truncated(error.to_string())
+        }
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::OperationTimedOut,
+        ) => LogError::Unreachable(error.to_string()),
+        _ => LogError::Recover(error.to_string()),
+    }
+}
+
+fn intent_record(message: &BorrowedMessage<'_>) -> IntentRecord {
+    // The topic is LogAppendTime; a broker that says otherwise is older than its configuration.
+    let append_time = match message.timestamp() {
+        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
+        Timestamp::NotAvailable => Millis(0),
+    };
+    IntentRecord {
+        offset: message.offset(),
+        append_time,
+        value: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+impl Log for OwnedPartition {
+    fn log_id(&mut self) -> Result<String, LogError> {
+        Ok(self.log_id.clone())
+    }
+
+    fn partition_counts(&mut self) -> Result<(u16, u16), LogError> {
+        let count = |topic: Topic| -> Result<u16, LogError> {
+            let metadata = self.uncommitted.fetch_metadata(Some(topic.name), METADATA_TIMEOUT);
+            let metadata = metadata.map_err(unreachable)?;
+            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            Ok(u16::try_from(partitions).unwrap_or(u16::MAX))
+        };
+        Ok((count(self.topology.intents)?, count(self.topology.decisions)?))
+    }
+
+    fn fence(&mut self) -> Result<(), LogError> {
+        // The old producer first: it may hold the transaction that the new one has to abort.
+        self.producer = None;
+        self.decisions_at = None;
+        self.deliveries = Context::default();
+        let producer = self.create_producer().map_err(unreachable)?;
+        producer.init_transactions(Duration::from_secs(30)).map_err(|error| classify(&error))?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
+        self.range(&self.uncommitted, self.topology.intents)
+    }
+
+    fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
+        let range = self.range(&self.uncommitted, self.topology.decisions)?;
+        self.decisions_end = range.end;
+        Ok(range)
+    }
+
+    fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
+        if self.decisions_at != Some(from) {
+            // The fence has decided every older transaction, but its markers may still be on their way.
+            let stable = self.range(&self.decisions, self.topology.decisions)?.end;
+            if stable < self.decisions_end {
+                std::thread::sleep(Duration::from_millis(5));
+                return Ok((Vec::new(), from));
+            }
+            self.assign(&self.decisions, self.topology.decisions, from)?;
+        }
+        let mut records = Vec::new();
+        let mut next = from;
+        while records.len() < READ_RECORDS_MAX && next < self.decisions_end {
+            match self.decisions.poll(READ_WAIT) {
+                None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
+                // Markers at the end have no message of their own.
+                Some(Err(KafkaError::PartitionEOF(_))) => next = self.decisions_end,
+                Some(Err(error)) => return Err(consumer_error(&error)),
+                Some(Ok(message)) => {
+                    next = message.offset() + 1;
+                    let value = message.payload().unwrap_or_default().to_vec();
+                    records.push(DecisionRecord { offset: message.offset(), value });
+                }
+            }
+        }
+        self.decisions_at = Some(next);
+        if next >= self.decisions_end {
+            // Nothing more is read: stop fetching.
+            drop(self.decisions.unassign());
+            self.decisions_at = None;
+        }
+        Ok((records, next))
+    }
+
+    fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        self.stash.clear();
+        self.at_end = false;
+        self.assign(&self.intents, self.topology.intents, offset)
+    }
+
+    fn poll_intents(
+        &mut self,
+        into: &mut VecDeque<IntentRecord>,
+        records_max: usize,
+    ) -> Result<bool, LogError> {
+        while into.len() + self.stash.len() < records_max && self.poll_once(Duration::ZERO)? {}
+        into.append(&mut self.stash);
+        Ok(self.at_end)
+    }
+
+    fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        let producer = self.producer()?;
+        producer.begin_transaction().map_err(|error| classify(&error))?;
+        for decision in &decisions {
+            loop {
+                let mut record = BaseRecord::to(self.topology.decisions.name)
+                    .partition(i32::from(self.partition.0))
+                    .payload(decision.value.as_slice());
+                if let Some(key) = &decision.key {
+                    record = record.key(&key[..]);
+                }
+                match producer.send(record) {
+                    Ok(()) => break,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err((error, _)) => return Err(classify(&error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn await_commit(&mut self) -> Result<i64, LogError> {
+        let producer = self.producer()?;
+        self.drain(producer)?;
+        // Any other timeout risks that librdkafka and the coordinator disagree on what happened.
+        match producer.commit_transaction(Timeout::Never) {
+            Ok(()) => Ok(self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1),
+            // Unknown or not committed: the next fence and the log itself tell.
+            Err(error) => Err(match classify(&error) {
+                LogError::Unreachable(why) => LogError::Recover(why),
+                other => other,
+            }),
+        }
+    }
+
+    fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {
+        let (topic, partition) = (self.topology.intents, self.partition);
+        let tick = IntentToAppend { topic, partition, key: None, value, traceparent: None };
+        drop(self.appender.append(tick));
+        Ok(())
+    }
+
+    fn wait_for_intents(&mut self, timeout: Duration) {
+        if !self.stash.is_empty() {
+            return;
+        }
+        if let Err(error) = self.poll_once(timeout) {
+            // The next poll meets the same error and reports it.
+            tracing::debug!(%error, "waiting for intents");
+        }
+    }
+}

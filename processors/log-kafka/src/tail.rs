@@ -1,0 +1,142 @@
+//! Committed records out.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, Timestamp};
+use rdkafka::{Offset, TopicPartitionList};
+use runtime::{CommittedRecord, Tail, TailError, TailStart};
+use schemas::partition::Partition;
+use schemas::topics::Topic;
+use schemas::units::Millis;
+
+use crate::{KafkaSettings, METADATA_TIMEOUT};
+
+/// See [`crate::KafkaLog::tail`].
+pub struct KafkaTail {
+    consumer: BaseConsumer,
+    topic: Topic,
+    positions: Vec<(Partition, i64)>,
+    at_end: BTreeSet<Partition>,
+}
+
+impl std::fmt::Debug for KafkaTail {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("KafkaTail").field("topic", &self.topic.name).finish_non_exhaustive()
+    }
+}
+
+fn unreachable(error: impl std::fmt::Display) -> TailError {
+    TailError::Unreachable(error.to_string())
+}
+
+impl KafkaTail {
+    pub(crate) fn new(
+        settings: &KafkaSettings,
+        topic: Topic,
+        partitions: u16,
+        start: impl Fn(Partition) -> TailStart,
+    ) -> Result<Self, TailError> {
+        let consumer = settings.reader("read_committed").map_err(unreachable)?;
+        let mut positions = Vec::new();
+        let mut list = TopicPartitionList::new();
+        for partition in (0..partitions).map(Partition) {
+            let (low, high) = consumer
+                .fetch_watermarks(topic.name, i32::from(partition.0), METADATA_TIMEOUT)
+                .map_err(unreachable)?;
+            let position = match start(partition) {
+                TailStart::Beginning => low,
+                TailStart::Offset(offset) if offset < low || offset > high => {
+                    let what = format!("{} {partition}: offset {offset} is not in {low}..{high}", topic.name);
+                    return Err(TailError::Truncated(what));
+                }
+                TailStart::Offset(offset) => offset,
+                TailStart::BeforeEnd(count) => (high - count).max(low),
+            };
+            positions.push((partition, position));
+            list.add_partition_offset(topic.name, i32::from(partition.0), Offset::Offset(position))
+                .map_err(unreachable)?;
+        }
+        consumer.assign(&list).map_err(unreachable)?;
+        Ok(Self { consumer, topic, positions, at_end: BTreeSet::new() })
+    }
+
+    fn move_to(&mut self, partition: Partition, position: i64) {
+        if let Some(slot) = self.positions.iter_mut().find(|(known, _)| *known == partition) {
+            slot.1 = slot.1.max(position);
+        }
+    }
+
+    fn end_of(&self, partition: Partition) -> Result<i64, TailError> {
+        let partition = i32::from(partition.0);
+        // A `read_committed` client calls the last stable offset the end.
+        let (_, stable) = self
+            .consumer
+            .fetch_watermarks(self.topic.name, partition, METADATA_TIMEOUT)
+            .map_err(unreachable)?;
+        Ok(stable)
+    }
+}
+
+impl Tail for KafkaTail {
+    fn poll(&mut self, timeout: Duration, records_max: usize) -> Result<Vec<CommittedRecord>, TailError> {
+        let mut records = Vec::new();
+        let mut wait = timeout;
+        while records.len() < records_max {
+            let record = match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let append_time = match message.timestamp() {
+                        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
+                        Timestamp::NotAvailable => Millis(0),
+                    };
+                    CommittedRecord {
+                        partition: partition_of(message.partition()),
+                        offset: message.offset(),
+                        append_time,
+                        value: message.payload().unwrap_or_default().to_vec(),
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.at_end.insert(partition_of(partition));
+                    continue;
+                }
+                Some(Err(error)) => return Err(tail_error(&error)),
+            };
+            self.at_end.remove(&record.partition);
+            self.move_to(record.partition, record.offset + 1);
+            records.push(record);
+            wait = Duration::ZERO;
+        }
+        Ok(records)
+    }
+
+    fn ends(&mut self) -> Result<Vec<(Partition, i64)>, TailError> {
+        let partitions: Vec<_> = self.positions.iter().map(|(partition, _)| *partition).collect();
+        partitions.into_iter().map(|partition| Ok((partition, self.end_of(partition)?))).collect()
+    }
+
+    fn positions(&mut self) -> Result<Vec<(Partition, i64)>, TailError> {
+        // Markers at the end have no message that would carry the position past them.
+        for partition in std::mem::take(&mut self.at_end) {
+            let end = self.end_of(partition)?;
+            self.move_to(partition, end);
+        }
+        Ok(self.positions.clone())
+    }
+}
+
+fn partition_of(number: i32) -> Partition {
+    Partition(u16::try_from(number).unwrap_or(0))
+}
+
+fn tail_error(error: &KafkaError) -> TailError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+            TailError::Truncated(error.to_string())
+        }
+        _ => unreachable(error),
+    }
+}

@@ -1,0 +1,248 @@
+//! Post-images of a batch as versioned upserts: one statement per table, whatever the batch's size. Within a
+//! batch only the last image of a row counts, because one statement cannot touch a row twice.
+
+use std::collections::BTreeMap;
+
+use schemas::follow::{CreatorRow, FollowBody, FollowRow};
+use schemas::order::{DropRow, OrderBody, OrderRow, StockRow};
+use schemas::units::Millis;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{Placed, ViewError};
+
+/// The last image of every row, with the `seq` of its decision, in key order: concurrent writers that lock
+/// rows in one order cannot deadlock.
+fn last_images<'a, B, K: Ord, R>(
+    batch: &'a [Placed<B>],
+    rows: impl Fn(&'a B) -> &'a [R],
+    key: impl Fn(&R) -> K,
+) -> Vec<(i64, &'a R)> {
+    let mut last = BTreeMap::new();
+    for placed in batch {
+        let Some(body) = &placed.decision.body else { continue };
+        for row in rows(body) {
+            last.insert(key(row), (placed.decision.header.seq, row));
+        }
+    }
+    last.into_values().collect()
+}
+
+fn column<R, T>(rows: &[(i64, &R)], value: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(|(_, row)| value(row)).collect()
+}
+
+fn seqs<R>(rows: &[(i64, &R)]) -> Vec<i64> {
+    rows.iter().map(|(seq, _)| *seq).collect()
+}
+
+fn ms(instant: Option<Millis>) -> Option<i64> {
+    instant.map(|instant| instant.0)
+}
+
+pub(crate) async fn put_drops(
+    connection: &mut PgConnection,
+    batch: &[Placed<OrderBody>],
+) -> Result<(), ViewError> {
+    let rows: Vec<(i64, &DropRow)> = last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO view_v1.drops SELECT id, creator, product, title, status, to_timestamp(starts / 1e3), \
+         to_timestamp(ends / 1e3), zone, currency, lim, hold, low, pay, version, to_timestamp(created / 1e3), \
+         to_timestamp(opened / 1e3), to_timestamp(ended / 1e3), seq \
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], \
+         $8::text[], $9::text[], $10::int[], $11::int[], $12::bigint[], $13::bool[], $14::int[], $15::bigint[], \
+         $16::bigint[], $17::bigint[], $18::bigint[]) AS t(id, creator, product, title, status, starts, ends, \
+         zone, currency, lim, hold, low, pay, version, created, opened, ended, seq) \
+         ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title, status = EXCLUDED.status, \
+         starts_at = EXCLUDED.starts_at, ends_at = EXCLUDED.ends_at, version = EXCLUDED.version, \
+         opened_at = EXCLUDED.opened_at, ended_at = EXCLUDED.ended_at, seq = EXCLUDED.seq \
+         WHERE view_v1.drops.seq < EXCLUDED.seq",
+    )
+    .bind(column(&rows, |row| Uuid::from(row.drop_id)))
+    .bind(column(&rows, |row| Uuid::from(row.creator_id)))
+    .bind(column(&rows, |row| Uuid::from(row.product_id)))
+    .bind(column(&rows, |row| row.title.clone()))
+    .bind(column(&rows, |row| row.status.as_str()))
+    .bind(column(&rows, |row| row.starts_at.0))
+    .bind(column(&rows, |row| row.ends_at.0))
+    .bind(column(&rows, |row| row.time_zone.clone()))
+    .bind(column(&rows, |row| row.currency.clone()))
+    .bind(column(&rows, |row| row.limit_per_user))
+    .bind(column(&rows, |row| row.hold_seconds))
+    .bind(column(&rows, |row| row.low_stock_threshold.0))
+    .bind(column(&rows, |row| row.payment_required))
+    .bind(column(&rows, |row| row.version))
+    .bind(column(&rows, |row| row.created_at.0))
+    .bind(column(&rows, |row| ms(row.opened_at)))
+    .bind(column(&rows, |row| ms(row.ended_at)))
+    .bind(seqs(&rows))
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_stocks(
+    connection: &mut PgConnection,
+    batch: &[Placed<OrderBody>],
+) -> Result<(), ViewError> {
+    let rows: Vec<(i64, &StockRow)> =
+        last_images(batch, |body| body.stocks.as_slice(), |row| (row.drop_id, row.variant_id));
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO view_v1.variants (drop_id, id, initial, available, reserved, sold, seq) \
+         SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
+         $7::bigint[]) ON CONFLICT (drop_id, id) DO UPDATE SET available = EXCLUDED.available, \
+         reserved = EXCLUDED.reserved, sold = EXCLUDED.sold, seq = EXCLUDED.seq \
+         WHERE view_v1.variants.seq < EXCLUDED.seq",
+    )
+    .bind(column(&rows, |row| Uuid::from(row.drop_id)))
+    .bind(column(&rows, |row| Uuid::from_bytes(row.variant_id.0)))
+    .bind(column(&rows, |row| row.initial.0))
+    .bind(column(&rows, |row| row.available.0))
+    .bind(column(&rows, |row| row.reserved.0))
+    .bind(column(&rows, |row| row.sold.0))
+    .bind(seqs(&rows))
+    .execute(&mut *connection)
+    .await?;
+    name_variants(connection, batch).await
+}
+
+/// Names and prices come with the drop row; they never change.
+async fn name_variants(
+    connection: &mut PgConnection,
+    batch: &[Placed<OrderBody>],
+) -> Result<(), ViewError> {
+    let drops: Vec<(i64, &DropRow)> = last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
+    for (_, drop) in drops {
+        let variants = &drop.variants;
+        sqlx::query(
+            "UPDATE view_v1.variants SET name = t.name, price = t.price \
+             FROM UNNEST($2::uuid[], $3::text[], $4::bigint[]) AS t(id, name, price) \
+             WHERE variants.drop_id = $1 AND variants.id = t.id",
+        )
+        .bind(Uuid::from(drop.drop_id))
+        .bind(variants.iter().map(|v| Uuid::from_bytes(v.variant_id.0)).collect::<Vec<_>>())
+        .bind(variants.iter().map(|v| v.name.clone()).collect::<Vec<_>>())
+        .bind(variants.iter().map(|v| v.price.0).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+fn missing_json(row: &OrderRow) -> String {
+    let units = row.missing.iter().map(|missing| {
+        let variant = Uuid::from_bytes(missing.variant_id.0);
+        format!("{{\"variantId\":\"{variant}\",\"available\":{}}}", missing.available.0)
+    });
+    format!("[{}]", units.collect::<Vec<_>>().join(","))
+}
+
+pub(crate) async fn put_orders(
+    connection: &mut PgConnection,
+    batch: &[Placed<OrderBody>],
+) -> Result<(), ViewError> {
+    let rows: Vec<(i64, &OrderRow)> =
+        last_images(batch, |body| body.orders.as_slice(), |row| row.order_id);
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO view_v1.orders SELECT id, drop_id, user_id, product, status, reason, currency, total, \
+         method, version, to_timestamp(created / 1e3), to_timestamp(decided / 1e3), to_timestamp(hold / 1e3), \
+         held, missing::jsonb, intent, seq \
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], \
+         $8::bigint[], $9::text[], $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::uuid[], \
+         $15::text[], $16::bigint[], $17::bigint[]) AS t(id, drop_id, user_id, product, status, reason, \
+         currency, total, method, version, created, decided, hold, held, missing, intent, seq) \
+         ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, \
+         version = EXCLUDED.version, decided_at = EXCLUDED.decided_at, \
+         hold_expires_at = EXCLUDED.hold_expires_at, seq = EXCLUDED.seq \
+         WHERE view_v1.orders.seq < EXCLUDED.seq",
+    )
+    .bind(column(&rows, |row| Uuid::from(row.order_id)))
+    .bind(column(&rows, |row| Uuid::from(row.drop_id)))
+    .bind(column(&rows, |row| Uuid::from(row.user_id)))
+    .bind(column(&rows, |row| Uuid::from(row.product_id)))
+    .bind(column(&rows, |row| row.status.as_str()))
+    .bind(column(&rows, |row| row.reason.map(schemas::order::Reason::as_str)))
+    .bind(column(&rows, |row| row.currency.clone()))
+    .bind(column(&rows, |row| row.total.0))
+    .bind(column(&rows, |row| row.payment_method.clone()))
+    .bind(column(&rows, |row| row.version))
+    .bind(column(&rows, |row| row.created_at.0))
+    .bind(column(&rows, |row| row.decided_at.0))
+    .bind(column(&rows, |row| ms(row.hold_expires_at)))
+    .bind(column(&rows, |row| row.held_order_id.map(Uuid::from)))
+    .bind(column(&rows, missing_json))
+    .bind(column(&rows, |row| row.intent_offset))
+    .bind(seqs(&rows))
+    .execute(&mut *connection)
+    .await?;
+    put_lines(connection, &rows).await
+}
+
+/// Lines never change after the order's first decision.
+async fn put_lines(connection: &mut PgConnection, rows: &[(i64, &OrderRow)]) -> Result<(), ViewError> {
+    let (mut orders, mut variants, mut quantities, mut prices) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (_, row) in rows.iter().filter(|(_, row)| row.version == 1) {
+        for line in &row.lines {
+            orders.push(Uuid::from(row.order_id));
+            variants.push(Uuid::from_bytes(line.variant_id.0));
+            quantities.push(line.qty);
+            prices.push(line.unit_price.0);
+        }
+    }
+    sqlx::query(
+        "INSERT INTO view_v1.order_lines SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::int[], $4::bigint[]) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(orders)
+    .bind(variants)
+    .bind(quantities)
+    .bind(prices)
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn put_follows(
+    connection: &mut PgConnection,
+    batch: &[Placed<FollowBody>],
+) -> Result<(), ViewError> {
+    let rows: Vec<(i64, &FollowRow)> =
+        last_images(batch, |body| body.follows.as_slice(), |row| (row.creator_id, row.user_id));
+    sqlx::query(
+        "INSERT INTO view_v1.follows SELECT creator, follower, following, to_timestamp(since / 1e3), seq \
+         FROM UNNEST($1::uuid[], $2::uuid[], $3::bool[], $4::bigint[], $5::bigint[]) \
+         AS t(creator, follower, following, since, seq) \
+         ON CONFLICT (creator_id, user_id) DO UPDATE SET following = EXCLUDED.following, \
+         since = EXCLUDED.since, seq = EXCLUDED.seq WHERE view_v1.follows.seq < EXCLUDED.seq",
+    )
+    .bind(column(&rows, |row| Uuid::from(row.creator_id)))
+    .bind(column(&rows, |row| Uuid::from(row.user_id)))
+    .bind(column(&rows, |row| row.following))
+    .bind(column(&rows, |row| row.since.0))
+    .bind(seqs(&rows))
+    .execute(&mut *connection)
+    .await?;
+    let rows: Vec<(i64, &CreatorRow)> =
+        last_images(batch, |body| body.creators.as_slice(), |row| row.creator_id);
+    sqlx::query(
+        "INSERT INTO view_v1.creators SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::bigint[]) \
+         ON CONFLICT (id) DO UPDATE SET followers = EXCLUDED.followers, seq = EXCLUDED.seq \
+         WHERE view_v1.creators.seq < EXCLUDED.seq",
+    )
+    .bind(column(&rows, |row| Uuid::from(row.creator_id)))
+    .bind(column(&rows, |row| row.followers.0))
+    .bind(seqs(&rows))
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
