@@ -41,7 +41,7 @@ pub fn check(intents: &[LoggedIntent], decisions: &[LoggedDecision], findings: &
             }
             Some(intent) => found(intent.offset, "the intent was skipped: no decision".into()),
             None => {
-                found(logged.offset, format!("intent {offset} is decided but is not in the log"))
+                found(logged.offset, format!("intent {offset} is decided but is not in the log"));
             }
         }
     }

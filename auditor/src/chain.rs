@@ -12,12 +12,11 @@ pub fn check(decisions: &[LoggedDecision], findings: &mut Vec<Finding>) -> Chain
         |offset, what: String| findings.push(Finding { checker: "chain", offset, what });
     for (index, logged) in decisions.iter().enumerate() {
         let header = &logged.decision.header;
-        match verified_link(link, &logged.value) {
-            Some(next) => link = next,
-            None => {
-                found(logged.offset, "the record does not follow the one before it".into());
-                link = logged.decision.chain;
-            }
+        if let Some(next) = verified_link(link, &logged.value) {
+            link = next;
+        } else {
+            found(logged.offset, "the record does not follow the one before it".into());
+            link = logged.decision.chain;
         }
         let expected = i64::try_from(index).unwrap_or(i64::MAX);
         if header.seq != expected {

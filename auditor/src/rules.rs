@@ -40,7 +40,7 @@ pub fn check(
         },
     };
     if given != Some(expected) {
-        let what = format!("{:?} where the rules give {expected:?}", given);
+        let what = format!("{given:?} where the rules give {expected:?}");
         findings.push(Finding { checker: "rules", offset: logged.offset, what });
     }
 }

@@ -28,7 +28,8 @@ pub enum ArchiveError {
 }
 
 /// What an archive answers with, later.
-pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<Option<T>, ArchiveError>> + Send + 'a>>;
+pub type Reading<'a, T> =
+    Pin<Box<dyn Future<Output = Result<Option<T>, ArchiveError>> + Send + 'a>>;
 
 /// Rows by id: the Postgres view, or the stores of owners in this process.
 pub trait Archive: Send + Sync {

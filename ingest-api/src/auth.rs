@@ -68,7 +68,9 @@ impl Verifier {
         let keys = public_key_pems.iter().map(|pem| {
             let ed = DecodingKey::from_ed_pem(pem.as_bytes()).map(|key| (Algorithm::EdDSA, key));
             let (algorithm, key) = ed
-                .or_else(|_| DecodingKey::from_ec_pem(pem.as_bytes()).map(|key| (Algorithm::ES256, key)))
+                .or_else(|_| {
+                    DecodingKey::from_ec_pem(pem.as_bytes()).map(|key| (Algorithm::ES256, key))
+                })
                 .map_err(|error| BadKey(error.to_string()))?;
             Ok(VerifyingKey { id: key_id(pem)?, algorithm, key })
         });
@@ -80,7 +82,8 @@ impl Verifier {
     /// # Errors
     /// 401, with what is wrong.
     pub fn verify(&self, token: &str) -> Result<Caller, Problem> {
-        let head = jsonwebtoken::decode_header(token).map_err(|error| unauthorized(error.to_string()))?;
+        let head =
+            jsonwebtoken::decode_header(token).map_err(|error| unauthorized(error.to_string()))?;
         // A token without `kid` is tried against every key.
         let named = |key: &&VerifyingKey| head.kid.as_ref().is_none_or(|kid| *kid == key.id);
         let mut last = unauthorized("no configured key has the token's kid");

@@ -49,17 +49,25 @@ fn named_field(path: &str, error: &serde_json::Error) -> Problem {
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let given =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let mut parts = given.split(';').map(|part| part.trim().to_ascii_lowercase());
     let is_json = parts.next().as_deref() == Some("application/json");
     let is_utf8 = parts.all(|parameter| {
-        parameter.strip_prefix("charset=").is_none_or(|charset| charset.trim_matches('"') == "utf-8")
+        parameter
+            .strip_prefix("charset=")
+            .is_none_or(|charset| charset.trim_matches('"') == "utf-8")
     });
     if is_json && is_utf8 {
         return Ok(());
     }
     let detail = format!("Content-Type must be application/json in utf-8, not `{given}`");
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", Retry::Never, detail))
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        Retry::Never,
+        detail,
+    ))
 }
 
 async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
@@ -104,7 +112,9 @@ pub(crate) fn preferred_wait_ms(headers: &HeaderMap) -> Result<Option<i64>, Prob
                 .parse()
                 .ok()
                 .filter(|seconds| *seconds >= 0)
-                .ok_or_else(|| Problem::field("Prefer", "wait must be a whole number of seconds"))?;
+                .ok_or_else(|| {
+                    Problem::field("Prefer", "wait must be a whole number of seconds")
+                })?;
             return Ok(Some(seconds.saturating_mul(1_000).min(WAIT_MS_MAX)));
         }
     }

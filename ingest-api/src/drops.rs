@@ -12,9 +12,7 @@ use schemas::limits::{
     HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX,
     VARIANTS_MAX,
 };
-use schemas::order::{
-    CreatorCommand, OrderIntent, OrderIntentKind, ScheduleDrop, VariantSpec,
-};
+use schemas::order::{CreatorCommand, OrderIntent, OrderIntentKind, ScheduleDrop, VariantSpec};
 use schemas::units::{Millis, MinorUnits, Money, Units};
 use serde::Deserialize;
 use serde_json::json;
@@ -105,13 +103,22 @@ impl Faults {
 }
 
 /// The variants and their one currency.
-fn variants(drop: DropId, request: &ScheduleRequest, faults: &mut Faults) -> (Vec<VariantSpec>, String) {
+fn variants(
+    drop: DropId,
+    request: &ScheduleRequest,
+    faults: &mut Faults,
+) -> (Vec<VariantSpec>, String) {
     let mut specs = Vec::new();
     let mut currencies = Vec::new();
     match (&request.variants, request.stock, &request.price) {
         (None, Some(stock), Some(price)) => {
             let variant_id = drop.plain_variant();
-            specs.push(VariantSpec { variant_id, name: String::new(), stock: Units(stock), price: price.amount });
+            specs.push(VariantSpec {
+                variant_id,
+                name: String::new(),
+                stock: Units(stock),
+                price: price.amount,
+            });
             currencies.push(price.currency.clone());
         }
         (None, stock, price) => {
@@ -127,7 +134,8 @@ fn variants(drop: DropId, request: &ScheduleRequest, faults: &mut Faults) -> (Ve
         (Some(list), None, None) => {
             for (index, variant) in list.iter().enumerate() {
                 let field = format!("variants[{index}].variantId");
-                let variant_id = faults.id(&field, &variant.variant_id).unwrap_or(VariantId([0; 16]));
+                let variant_id =
+                    faults.id(&field, &variant.variant_id).unwrap_or(VariantId([0; 16]));
                 if specs.iter().any(|spec: &VariantSpec| spec.variant_id == variant_id) {
                     faults.add(field, "is listed twice");
                 }
@@ -153,8 +161,11 @@ fn check_variants(specs: &[VariantSpec], currencies: &[String], faults: &mut Fau
     if !specs.iter().all(is_priced) {
         faults.add("price", format!("must be 0 to {} minor units", PRICE_MAX.0));
     }
-    let is_iso = |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-    if !currencies.iter().all(is_iso) || currencies.iter().any(|code| Some(code) != currencies.first()) {
+    let is_iso =
+        |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !currencies.iter().all(is_iso)
+        || currencies.iter().any(|code| Some(code) != currencies.first())
+    {
         faults.add("price", "must have one three-letter currency");
     }
 }
@@ -240,8 +251,9 @@ pub(crate) async fn schedule(
     headers: HeaderMap,
     StrictJson(request): StrictJson<ScheduleRequest>,
 ) -> Result<Response, Problem> {
-    let creator: CreatorId =
-        creator.parse().map_err(|_| Problem::not_found("unknown_creator", "there is no such creator"))?;
+    let creator: CreatorId = creator
+        .parse()
+        .map_err(|_| Problem::not_found("unknown_creator", "there is no such creator"))?;
     caller.require_creator(creator)?;
     let key = idempotency_key(&headers)?;
     let drop = match request.drop_id.as_deref() {
@@ -267,9 +279,12 @@ async fn answer_drop(
 ) -> Result<Response, Problem> {
     let position = taken.position.encode();
     let Some(decided) = &taken.decided else {
-        let body = json!({"drop": {"id": drop.to_string(), "status": "PENDING"}, "position": position});
+        let body =
+            json!({"drop": {"id": drop.to_string(), "status": "PENDING"}, "position": position});
         let location = format!("/drops/{drop}?after={position}");
-        return Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(body)).into_response());
+        return Ok(
+            (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(body)).into_response()
+        );
     };
     let (status, is_replay) = match decided.decision.outcome {
         Outcome::Changed => (decided_status, false),
@@ -281,7 +296,7 @@ async fn answer_drop(
         Outcome::Undecodable | Outcome::Genesis | Outcome::OwnerStarted => return Err(unexpected()),
     };
     let found = find(state, drop).await?.ok_or_else(unexpected)?;
-    let body = Json(json!({"drop": DropView::new(&found), "position": position}));
+    let body = Json(json!({"drop": view(state, &found), "position": position}));
     let location = format!("/drops/{drop}");
     let mut response = (status, [(header::LOCATION, location)], body).into_response();
     if is_replay {
@@ -326,8 +341,7 @@ async fn command(
     kind: OrderIntentKind,
 ) -> Result<Response, Problem> {
     let drop = drop_id(drop)?;
-    let command =
-        CreatorCommand { creator_ids: caller.creators.clone(), admin: caller.is_admin };
+    let command = CreatorCommand { creator_ids: caller.creators.clone(), admin: caller.is_admin };
     let intent = OrderIntent {
         actor: Some(UserId(caller.user.0)),
         drop_id: Some(drop),
@@ -341,6 +355,13 @@ async fn command(
         return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
     }
     answer_drop(state, drop, &taken, StatusCode::OK).await
+}
+
+/// The drop with the position this node has come to.
+pub(crate) fn view(state: &AppState, found: &DropState) -> DropView {
+    let partition = found.drop.drop_id.partition(state.intake.partitions());
+    let offset = state.window.order_progress.last_decided(partition);
+    DropView::new(found, IntentPosition { partition, offset })
 }
 
 fn unknown_drop() -> Problem {
@@ -386,7 +407,7 @@ pub(crate) async fn read(
     let sold: i64 = found.stocks.iter().map(|stock| stock.available.0 ^ (stock.sold.0 << 20)).sum();
     let etag = format!("\"{}-{sold:x}\"", found.drop.version);
     let cache = (header::CACHE_CONTROL, "public, max-age=1".to_owned());
-    Ok(([cache, (header::ETAG, etag)], Json(DropView::new(&found))).into_response())
+    Ok(([cache, (header::ETAG, etag)], Json(view(&state, &found))).into_response())
 }
 
 pub(crate) fn drop_elapsed(result: Result<(), tokio::time::error::Elapsed>) {

@@ -56,8 +56,9 @@ async fn change(
     headers: &HeaderMap,
     kind: FollowIntentKind,
 ) -> Result<Response, Problem> {
-    let creator: CreatorId =
-        creator.parse().map_err(|_| Problem::not_found("unknown_creator", "there is no such creator"))?;
+    let creator: CreatorId = creator
+        .parse()
+        .map_err(|_| Problem::not_found("unknown_creator", "there is no such creator"))?;
     let wait_ms = preferred_wait_ms(headers)?;
     let intent = FollowIntent {
         intent_id: new_intent_id(),
@@ -71,8 +72,10 @@ async fn change(
     schemas::avro::FOLLOW_INTENT.encode(&intent, &mut value);
     let waiter = wait_ms.map(|_| state.window.await_follow_decision(intent.intent_id));
     let partition = creator.partition(state.intake.partitions());
-    let appended =
-        state.intake.append(FOLLOW_INTENTS, partition, creator.0, value, traceparent(headers)).await;
+    let appended = state
+        .intake
+        .append(FOLLOW_INTENTS, partition, creator.0, value, traceparent(headers))
+        .await;
     let mut status = StatusCode::ACCEPTED;
     if let (Ok(_), Some(waiter), Some(wait_ms)) = (&appended, waiter, wait_ms) {
         let wait = Duration::from_millis(wait_ms.max(0).cast_unsigned());
@@ -106,7 +109,9 @@ pub(crate) async fn read(
     }
     let since = match state.window.follow(creator, user) {
         Some(row) => row.following.then_some(row.since),
-        None => state.archive.follow(creator, user).await.map_err(|error| archive_problem(&error))?,
+        None => {
+            state.archive.follow(creator, user).await.map_err(|error| archive_problem(&error))?
+        }
     };
     let body = match since {
         Some(since) => json!({"follows": true, "since": rfc3339(since)}),

@@ -26,7 +26,10 @@ pub struct Intake {
 
 impl std::fmt::Debug for Intake {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Intake").field("partitions", &self.partitions).finish_non_exhaustive()
+        formatter
+            .debug_struct("Intake")
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,12 +82,16 @@ impl Intake {
             return Err(Problem::unavailable("overloaded", detail));
         };
         let intent = IntentToAppend { topic, partition, key: Some(key), value, traceparent };
-        let acknowledged = tokio::time::timeout(ACKNOWLEDGE_MAX, self.appender.append(intent)).await;
+        let acknowledged =
+            tokio::time::timeout(ACKNOWLEDGE_MAX, self.appender.append(intent)).await;
         match acknowledged {
             Ok(Ok(Ok(offset))) => Ok(offset),
             Ok(Ok(Err(AppendError::NotWritten(why)))) => {
                 tracing::warn!(why, "an intent was not written");
-                Err(Problem::unavailable("log_unavailable", "the log takes no intents now; nothing was written"))
+                Err(Problem::unavailable(
+                    "log_unavailable",
+                    "the log takes no intents now; nothing was written",
+                ))
             }
             Ok(Ok(Err(AppendError::Unknown(why)))) => Err(unknown(&why)),
             Ok(Err(_)) => Err(unknown("the log client was stopped")),

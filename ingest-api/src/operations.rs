@@ -66,8 +66,10 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
 pub(crate) fn rendered(statuses: &[PartitionStatus], render: &RenderMetrics) -> Response {
     for status in statuses {
         let snapshot = status.snapshot();
-        let labels =
-            [("processor", status.processor.to_owned()), ("partition", status.partition.to_string())];
+        let labels = [
+            ("processor", status.processor.to_owned()),
+            ("partition", status.partition.to_string()),
+        ];
         #[allow(clippy::cast_precision_loss, reason = "gauges are doubles")]
         metrics::gauge!("livedrops_partition_seq", &labels).set(snapshot.seq as f64);
         let is_running = f64::from(u8::from(snapshot.state == PartitionState::Running));

@@ -133,7 +133,8 @@ fn summed_lines(drop: DropId, request: &OrderRequest) -> Result<Vec<OrderLine>, 
             }
         }
     }
-    if request.payment_method_id.as_ref().is_some_and(|id| !(1..=255).contains(&id.chars().count())) {
+    if request.payment_method_id.as_ref().is_some_and(|id| !(1..=255).contains(&id.chars().count()))
+    {
         fault("paymentMethodId".into(), "must be 1 to 255 characters");
     }
     if let Some(total) = &request.expected_total
@@ -157,7 +158,8 @@ fn request_hash(drop: DropId, lines: &[OrderLine], request: &OrderRequest) -> Ha
         .iter()
         .flat_map(|line| [&line.variant_id.0[..], &line.qty.to_be_bytes()].concat())
         .collect();
-    let optional = |text: Option<&str>| text.map_or_else(Vec::new, |text| [b"=", text.as_bytes()].concat());
+    let optional =
+        |text: Option<&str>| text.map_or_else(Vec::new, |text| [b"=", text.as_bytes()].concat());
     let (amount, currency) = match &request.expected_total {
         None => (Vec::new(), Vec::new()),
         Some(total) => (total.amount.0.to_be_bytes().to_vec(), total.currency.as_bytes().to_vec()),
@@ -287,7 +289,8 @@ pub(crate) async fn read(
 ) -> Result<Response, Problem> {
     let order = order_id(&order)?;
     let query = ReadQuery::parse(query.as_deref())?;
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.cast_unsigned());
+    let deadline =
+        tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.cast_unsigned());
     loop {
         let (changed, seen) = state.window.watch_order(order);
         // Asked before the archive is read: what was passed by then must be in it.
@@ -295,7 +298,8 @@ pub(crate) async fn read(
             state.window.order_progress.has_passed(after.partition, after.offset)
         });
         let found = find(&state, order, seen).await?;
-        let is_new = |row: &OrderRow| query.after_version.is_none_or(|version| row.version > version);
+        let is_new =
+            |row: &OrderRow| query.after_version.is_none_or(|version| row.version > version);
         let is_late = tokio::time::Instant::now() >= deadline;
         match found {
             Found::Row(row) if is_new(&row) || is_late => {
@@ -319,7 +323,9 @@ pub(crate) async fn read(
         }
         let passing = async {
             match query.after.filter(|_| !passed) {
-                Some(after) => state.window.order_progress.wait_past(after.partition, after.offset).await,
+                Some(after) => {
+                    state.window.order_progress.wait_past(after.partition, after.offset).await;
+                }
                 None => std::future::pending().await,
             }
         };

@@ -24,7 +24,8 @@ impl IntentPosition {
     /// # Errors
     /// 400 for a position that this program did not make.
     pub(crate) fn decode(text: &str) -> Result<Self, Problem> {
-        Self::parse(text).ok_or_else(|| Problem::field("after", "is not a position this API has given"))
+        Self::parse(text)
+            .ok_or_else(|| Problem::field("after", "is not a position this API has given"))
     }
 
     fn parse(text: &str) -> Option<Self> {

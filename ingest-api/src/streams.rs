@@ -16,7 +16,7 @@ use crate::app::AppState;
 use crate::archive::DropState;
 use crate::auth::Caller;
 use crate::orders::{is_settled, versions_after};
-use crate::views::{DropView, OrderView, available};
+use crate::views::{OrderView, available};
 use crate::window::DropChange;
 
 /// Comments this often keep proxies from closing a quiet stream.
@@ -89,7 +89,8 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
             at.queue.extend(rows);
             continue;
         }
-        if settled_at.is_some_and(|version| at.last >= version) || at.is_settled_in_archive().await {
+        if settled_at.is_some_and(|version| at.last >= version) || at.is_settled_in_archive().await
+        {
             at.ended = true;
             return Some((Ok(json_event("end", json!({}))), at));
         }
@@ -127,7 +128,7 @@ pub(crate) fn drop_stream(
     shown: DropState,
     changes: broadcast::Receiver<DropChange>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = json_event("drop", DropView::new(&shown));
+    let first = json_event("drop", crate::drops::view(&state, &shown));
     let start =
         DropStream { state, drop: shown.drop.drop_id, changes, shown, queue: [first].into() };
     with_heartbeat(stream::unfold(start, next_drop_event))

@@ -118,11 +118,13 @@ pub struct DropView {
     #[schema(value_type = Object)]
     stock: Value,
     version: i32,
+    position: String,
     server_time: String,
 }
 
 impl DropView {
-    pub(crate) fn new(state: &DropState) -> Self {
+    /// `position` is how far the answering node has come in the drop's partition.
+    pub(crate) fn new(state: &DropState, position: IntentPosition) -> Self {
         let row = &state.drop;
         let count = |variant, of: fn(&StockRow) -> i64| {
             state.stocks.iter().find(|stock| stock.variant_id == variant).map_or(0, of)
@@ -152,6 +154,7 @@ impl DropView {
             variants: variants.collect(),
             stock: available(state),
             version: row.version,
+            position: position.encode(),
             server_time: rfc3339(now()),
         }
     }

@@ -67,7 +67,11 @@ impl Drop for ForgetOnDrop {
 }
 
 /// 202 with where to look.
-pub(crate) fn pending_order(order: OrderId, drop: Option<String>, position: IntentPosition) -> Response {
+pub(crate) fn pending_order(
+    order: OrderId,
+    drop: Option<String>,
+    position: IntentPosition,
+) -> Response {
     let position = position.encode();
     let mut view = json!({"id": order.to_string(), "status": "PENDING"});
     if let Some(drop) = drop {

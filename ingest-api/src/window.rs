@@ -89,6 +89,12 @@ impl Progress {
         next.is_none_or(|next| next.load(Ordering::Acquire) > offset)
     }
 
+    /// The last intent known to be decided; 0 where none is.
+    pub(crate) fn last_decided(&self, partition: Partition) -> i64 {
+        let next = self.next.get(usize::from(partition.0));
+        next.map_or(0, |next| (next.load(Ordering::Acquire) - 1).max(0))
+    }
+
     /// Waits until `offset` is decided; the caller bounds the wait.
     pub(crate) async fn wait_past(&self, partition: Partition, offset: i64) {
         loop {
@@ -134,7 +140,10 @@ impl Window {
     }
 
     /// Registers for the decision of an intent that is about to be appended.
-    pub(crate) fn await_order_decision(&self, intent: IntentId) -> oneshot::Receiver<Arc<OrderDecided>> {
+    pub(crate) fn await_order_decision(
+        &self,
+        intent: IntentId,
+    ) -> oneshot::Receiver<Arc<OrderDecided>> {
         let (sender, receiver) = oneshot::channel();
         lock(&self.order_waiters).insert(intent, sender);
         receiver
@@ -237,7 +246,9 @@ impl Window {
     pub fn apply_follows(&self, decisions: Vec<(Partition, Decision<FollowBody>)>) {
         {
             let mut state = lock(&self.state);
-            for row in decisions.iter().filter_map(|(_, d)| d.body.as_ref()).flat_map(|body| &body.follows) {
+            for row in
+                decisions.iter().filter_map(|(_, d)| d.body.as_ref()).flat_map(|body| &body.follows)
+            {
                 let key = (row.creator_id, row.user_id);
                 if state.follows.insert(key, *row).is_none() {
                     state.follow_ages.push_back(key);
@@ -279,7 +290,8 @@ impl State {
             self.note_order(row.order_id, OrderSeen::Row { versions: vec![Arc::new(row.clone())] });
             woken.extend(self.order_waiters.remove(&row.order_id).into_iter().flatten());
         }
-        let keyless = body.refusal.as_ref().filter(|_| body.orders.is_empty() && body.answer.is_none());
+        let keyless =
+            body.refusal.as_ref().filter(|_| body.orders.is_empty() && body.answer.is_none());
         if let Some((refusal, order)) = keyless.and_then(|r| Some((r, r.order_id?)))
             && decision.outcome == Outcome::Refused
             && !matches!(self.orders.get(&order), Some(OrderSeen::Row { .. }))

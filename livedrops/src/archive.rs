@@ -64,7 +64,9 @@ impl StoreArchive {
         };
         let mut stocks = Vec::new();
         for variant in &row.variants {
-            if let Some(StateRow::Stock(stock)) = get(reservation_rows::stock_key(drop, variant.variant_id))? {
+            if let Some(StateRow::Stock(stock)) =
+                get(reservation_rows::stock_key(drop, variant.variant_id))?
+            {
                 stocks.push(stock);
             }
         }

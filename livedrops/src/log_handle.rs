@@ -38,13 +38,14 @@ impl LogHandle {
     fn open_embedded(config: &Config) -> Result<Self, Failure> {
         let folder = config.data_dir().join("log");
         let id = platform::clock::random_uuid().to_string();
-        let log = EmbeddedLog::open(&folder, config.partitions()?, &id, wall_clock).map_err(|error| {
-            let field = match &error {
-                OpenError::Unusable(_) => "data_dir",
-                OpenError::PartitionCount { .. } => "log.partitions",
-            };
-            Failure::usage(field, format!("{}: {error}", folder.display()))
-        })?;
+        let log =
+            EmbeddedLog::open(&folder, config.partitions()?, &id, wall_clock).map_err(|error| {
+                let field = match &error {
+                    OpenError::Unusable(_) => "data_dir",
+                    OpenError::PartitionCount { .. } => "log.partitions",
+                };
+                Failure::usage(field, format!("{}: {error}", folder.display()))
+            })?;
         for schema in RELEASED {
             log.register_schema(schema.subject, schema.text)?;
         }
@@ -87,7 +88,11 @@ impl LogHandle {
         }
     }
 
-    pub(crate) fn own(&self, topology: Topology, partition: Partition) -> Result<Box<dyn Log>, Failure> {
+    pub(crate) fn own(
+        &self,
+        topology: Topology,
+        partition: Partition,
+    ) -> Result<Box<dyn Log>, Failure> {
         Ok(match self {
             Self::Embedded(log) => Box::new(log.own(topology, partition)),
             Self::Kafka { log, .. } => {
@@ -126,6 +131,7 @@ pub(crate) fn kafka_settings(config: &Config) -> Result<log_kafka::KafkaSettings
 
 pub(crate) async fn register_schemas(registry: &HttpRegistry) -> Result<(), Failure> {
     use platform::registry::RegisterError;
+    registry.require_full_compatibility().await?;
     for schema in RELEASED {
         let registered = registry.register(schema.subject, schema.text).await;
         registered.map_err(|error| match error {

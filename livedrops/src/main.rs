@@ -22,7 +22,11 @@ use failure::Failure;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
-#[command(name = "livedrops", version, about = "Limited stock at a set instant: nothing oversold, nothing lost")]
+#[command(
+    name = "livedrops",
+    version,
+    about = "Limited stock at a set instant: nothing oversold, nothing lost"
+)]
 struct Arguments {
     /// Configuration file.
     #[arg(long, global = true, default_value = "livedrops.toml")]
@@ -41,7 +45,7 @@ enum Command {
     IngestApi(commands::all::IngestApi),
     /// One processor alone.
     Processor(commands::all::ProcessorRole),
-    /// Prove I1-I3 from the log; compare stores, Postgres and ClickHouse with it.
+    /// Prove I1-I3 from the log; compare stores, Postgres and `ClickHouse` with it.
     Audit(commands::audit::Audit),
     /// Intents that could not be read.
     DeadLetters(commands::dead_letters::DeadLetters),

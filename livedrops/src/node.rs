@@ -36,6 +36,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a process does.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a role that is on or off")]
 pub(crate) struct Roles {
     pub(crate) api: bool,
     pub(crate) processors: Vec<ProcessorName>,
@@ -100,16 +101,18 @@ impl Node {
         roles: &Roles,
         metrics: PrometheusHandle,
     ) -> Result<(), Failure> {
+        // First: partitions recover while the views connect.
+        self.start_owners(config, roles).await?;
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
             self.postgres = Some(Arc::new(views));
         }
         if let Some(url) = config.0.get("clickhouse.url").filter(|_| roles.clickhouse) {
             let database = config.0.get("clickhouse.database").unwrap_or("livedrops");
-            let views = ClickhouseViews::connect(url, database).await.map_err(Failure::unreachable)?;
+            let views =
+                ClickhouseViews::connect(url, database).await.map_err(Failure::unreachable)?;
             self.clickhouse = Some(Arc::new(views));
         }
-        self.start_owners(config, roles).await?;
         self.start_views(roles)?;
         if roles.api {
             let window = self.start_window()?;
@@ -222,7 +225,11 @@ impl Node {
     }
 
     /// A role without the API still tells how it is doing.
-    async fn serve_health(&mut self, config: &Config, metrics: PrometheusHandle) -> Result<(), Failure> {
+    async fn serve_health(
+        &mut self,
+        config: &Config,
+        metrics: PrometheusHandle,
+    ) -> Result<(), Failure> {
         let Some(address) = config.internal_address()? else { return Ok(()) };
         let partitions = self.partitions();
         let router = ingest_api::app::health_router(
@@ -288,7 +295,8 @@ impl Node {
 /// The same after a restart, another for another data folder.
 fn instance_id(data_dir: &Path) -> Result<String, Failure> {
     let file = data_dir.join("instance-id");
-    let unusable = |error: std::io::Error| Failure::usage("data_dir", format!("{}: {error}", file.display()));
+    let unusable =
+        |error: std::io::Error| Failure::usage("data_dir", format!("{}: {error}", file.display()));
     if let Ok(id) = std::fs::read_to_string(&file) {
         return Ok(id.trim().to_owned());
     }

@@ -84,8 +84,8 @@ impl Owners {
         let thread = std::thread::Builder::new()
             .name(format!("{}-{partition}", name.topology().processor))
             .spawn(move || match name {
-                ProcessorName::Reservations => owners.own::<Reservations>(key, &stopping, status),
-                ProcessorName::Followers => owners.own::<Followers>(key, &stopping, status),
+                ProcessorName::Reservations => owners.own::<Reservations>(key, &stopping, &status),
+                ProcessorName::Followers => owners.own::<Followers>(key, &stopping, &status),
             });
         match thread {
             Ok(thread) => {
@@ -139,7 +139,7 @@ impl Owners {
         !statuses.is_empty() && statuses.iter().all(refused)
     }
 
-    fn own<P: Processor>(&self, key: Key, stop: &Arc<AtomicBool>, status: PartitionStatus) {
+    fn own<P: Processor>(&self, key: Key, stop: &Arc<AtomicBool>, status: &PartitionStatus) {
         let settings = TaskSettings {
             partition: key.1,
             build: env!("CARGO_PKG_VERSION").into(),

@@ -80,8 +80,9 @@ pub(crate) fn prove(
     let mut partitions: BTreeMap<Partition, PartitionRecords> = BTreeMap::new();
     // Decisions first: an intent decided after this is not missing, only later.
     for record in read_topic(log, ORDER_DECISIONS)? {
-        let decision = read_decision(schemas, ORDER_DECISIONS, &record.value)
-            .map_err(|why| Failure::check(format!("decision at offset {}: {why}", record.offset)))?;
+        let decision = read_decision(schemas, ORDER_DECISIONS, &record.value).map_err(|why| {
+            Failure::check(format!("decision at offset {}: {why}", record.offset))
+        })?;
         let logged = LoggedDecision { offset: record.offset, value: record.value, decision };
         partitions.entry(record.partition).or_default().decisions.push(logged);
     }
@@ -203,7 +204,7 @@ impl Proof {
         Ok(ViewReport { rows: found.len() as u64, equal: difference.is_none(), difference })
     }
 
-    /// Waits until ClickHouse holds every decision proved here, then compares counts and units by outcome.
+    /// Waits until `ClickHouse` holds every decision proved here, then compares counts and units by outcome.
     pub(crate) async fn compare_clickhouse(
         &self,
         views: &ClickhouseViews,
@@ -239,7 +240,8 @@ impl Proof {
             let expected = state_hash_of_rows(rows_of(fold)).map_err(Failure::check)?;
             rows += 1;
             if found != expected {
-                let difference = Some(format!("store of partition {partition} is not the fold of the log"));
+                let difference =
+                    Some(format!("store of partition {partition} is not the fold of the log"));
                 return Ok(ViewReport { rows, equal: false, difference });
             }
         }

@@ -67,7 +67,8 @@ pub(crate) fn into_window_orders(
     move |records| {
         let decisions = records.into_iter().filter_map(|record| {
             let decision = read_decision(&schemas, ORDER_DECISIONS, &record.value);
-            let decision = decision.inspect_err(|error| tracing::error!(error, "unreadable decision"));
+            let decision =
+                decision.inspect_err(|error| tracing::error!(error, "unreadable decision"));
             Some(OrderDecided { partition: record.partition, decision: decision.ok()? })
         });
         window.apply_orders(decisions.collect());
@@ -82,7 +83,8 @@ pub(crate) fn into_window_follows(
     move |records| {
         let decisions = records.into_iter().filter_map(|record| {
             let decision = read_decision(&schemas, FOLLOW_DECISIONS, &record.value);
-            let decision = decision.inspect_err(|error| tracing::error!(error, "unreadable decision"));
+            let decision =
+                decision.inspect_err(|error| tracing::error!(error, "unreadable decision"));
             Some((record.partition, decision.ok()?))
         });
         window.apply_follows(decisions.collect());

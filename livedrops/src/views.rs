@@ -1,4 +1,4 @@
-//! Threads that fold committed decisions into Postgres and ClickHouse.
+//! Threads that fold committed decisions into Postgres and `ClickHouse`.
 //!
 //! Each starts where its view says it stands, and starts over from there after any error: the view's own
 //! position is the only truth about how far it is.
@@ -129,7 +129,7 @@ fn postgres_positions(
     Ok(positions.into_iter().map(|(partition, at)| (partition, at.next_offset)).collect())
 }
 
-/// Order decisions into ClickHouse.
+/// Order decisions into `ClickHouse`.
 pub(crate) fn clickhouse_orders(
     context: ViewContext,
     views: Arc<ClickhouseViews>,
@@ -141,7 +141,8 @@ pub(crate) fn clickhouse_orders(
         let repeats = resumes.into_iter().filter_map(|(partition, resume)| {
             resume.repeat.map(|range| (partition, (range, Vec::new())))
         });
-        let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> = repeats.collect();
+        let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> =
+            repeats.collect();
         context.follow(ORDER_DECISIONS, &positions, |batch: Vec<Placed<OrderBody>>| {
             insert_ranges(context, &views, &mut repeats, batch)
         })

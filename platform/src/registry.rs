@@ -68,15 +68,26 @@ impl HttpRegistry {
         Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
-    /// Sets `FULL_TRANSITIVE` for every subject and registers a schema.
+    /// Makes the registry refuse every schema that some other version could not read, or be read by.
+    ///
+    /// # Errors
+    /// Where the registry does not take the setting.
+    pub async fn require_full_compatibility(&self) -> Result<(), RegistryError> {
+        let level = json!({"compatibility": "FULL_TRANSITIVE"});
+        let (status, body) = self.call(Method::PUT, "/config", Some(level)).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(unreachable(format!("setting FULL_TRANSITIVE: {status} {body}")))
+    }
+
+    /// Registers a schema, or finds the id it has.
     ///
     /// # Errors
     /// [`RegisterError::Incompatible`] where an earlier version could no longer be read.
     pub async fn register(&self, subject: &str, text: &str) -> Result<u32, RegisterError> {
-        let level = json!({"compatibility": "FULL_TRANSITIVE"});
-        let (status, body) = self.call(Method::PUT, "/config", Some(level)).await?;
-        if !status.is_success() {
-            return Err(unreachable(format!("setting FULL_TRANSITIVE: {status} {body}")).into());
+        if let Ok(id) = self.look_up(subject, text).await {
+            return Ok(id);
         }
         let path = format!("/subjects/{subject}/versions");
         let (status, body) = self.call(Method::POST, &path, Some(schema_body(text))).await?;

@@ -22,6 +22,9 @@ pub const PRICE_MAX: MinorUnits = MinorUnits(1_000_000_000_000);
 pub const INSTANT_MAX: Millis = Millis(253_402_300_799_999);
 
 const _: () = {
-    let units_max = QUANTITY_MAX * LINES_MAX as i64;
-    assert!(PRICE_MAX.0 <= i64::MAX / units_max, "the greatest order's total fits in 63 bits");
+    let units_max = QUANTITY_MAX * 8;
+    assert!(
+        LINES_MAX == 8 && PRICE_MAX.0 <= i64::MAX / units_max,
+        "the greatest order's total fits in 63 bits"
+    );
 };

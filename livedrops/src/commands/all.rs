@@ -27,7 +27,7 @@ pub(crate) struct All {
     /// Postgres views.
     #[arg(long)]
     postgres: Option<String>,
-    /// ClickHouse tables.
+    /// `ClickHouse` tables.
     #[arg(long)]
     clickhouse: Option<String>,
 }
@@ -119,11 +119,14 @@ pub(crate) struct ProcessorRole {
 impl ProcessorRole {
     pub(crate) fn run(self, mut config: Config) -> Result<(), Failure> {
         self.log.apply_single_role(&mut config)?;
-        let (mut roles, needed) = (Roles::default(), match self.name {
-            Name::PostgresViews => Some("postgres.url"),
-            Name::ClickhouseViews => Some("clickhouse.url"),
-            Name::Reservations | Name::Followers => None,
-        });
+        let (mut roles, needed) = (
+            Roles::default(),
+            match self.name {
+                Name::PostgresViews => Some("postgres.url"),
+                Name::ClickhouseViews => Some("clickhouse.url"),
+                Name::Reservations | Name::Followers => None,
+            },
+        );
         needed.map(|field| config.required(field)).transpose()?;
         match self.name {
             Name::Reservations => roles.processors = vec![ProcessorName::Reservations],

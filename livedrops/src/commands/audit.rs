@@ -27,7 +27,7 @@ pub(crate) struct Audit {
     /// Compare these Postgres views.
     #[arg(long)]
     postgres: Option<String>,
-    /// Compare these ClickHouse tables.
+    /// Compare these `ClickHouse` tables.
     #[arg(long)]
     clickhouse: Option<String>,
 }
@@ -52,7 +52,11 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     };
     let (proof, stores) = tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
     for (partition, (chain, intents_from)) in &proof.chains {
-        let from = if *intents_from > 0 { format!(", intents retained from {intents_from}") } else { String::new() };
+        let from = if *intents_from > 0 {
+            format!(", intents retained from {intents_from}")
+        } else {
+            String::new()
+        };
         print(&format!("partition {partition:>3}  chain {chain} verified from offset 0{from}"));
     }
     let oversold = proof.oversold();
@@ -60,16 +64,21 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         "proof      {oversold} oversold · {} undecided · {} decided twice · {} intents, {} decided",
         proof.undecided, proof.duplicates, proof.intents, proof.decided
     ));
-    proof.findings.iter().for_each(|(partition, finding)| print(&format!("FINDING    {partition}: {finding}")));
+    proof
+        .findings
+        .iter()
+        .for_each(|(partition, finding)| print(&format!("FINDING    {partition}: {finding}")));
     let mut is_equal = report("stores", "partitions", &stores);
     if drop.is_none() {
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
-            is_equal &= report("Postgres", "orders", &proof.compare_postgres(&views, VIEW_PATIENCE).await?);
+            is_equal &=
+                report("Postgres", "orders", &proof.compare_postgres(&views, VIEW_PATIENCE).await?);
         }
         if let Some(url) = config.0.get("clickhouse.url") {
             let database = config.0.get("clickhouse.database").unwrap_or("livedrops");
-            let views = ClickhouseViews::connect(url, database).await.map_err(Failure::unreachable)?;
+            let views =
+                ClickhouseViews::connect(url, database).await.map_err(Failure::unreachable)?;
             let compared = proof.compare_clickhouse(&views, VIEW_PATIENCE).await?;
             is_equal &= report("ClickHouse", "decisions", &compared);
         }

@@ -65,14 +65,16 @@ fn drain(
     let mut tail = log.tail(topic, start)?;
     let ends = tail.ends().map_err(Failure::unreachable)?;
     loop {
-        let records = tail.poll(Duration::from_millis(500), 10_000).map_err(Failure::unreachable)?;
+        let records =
+            tail.poll(Duration::from_millis(500), 10_000).map_err(Failure::unreachable)?;
         for record in records {
             if visit(record) {
                 return Ok(());
             }
         }
         let at = tail.positions().map_err(Failure::unreachable)?;
-        if ends.iter().all(|(partition, end)| at.iter().any(|(p, at)| p == partition && at >= end)) {
+        if ends.iter().all(|(partition, end)| at.iter().any(|(p, at)| p == partition && at >= end))
+        {
             return Ok(());
         }
     }
@@ -81,33 +83,45 @@ fn drain(
 fn list((log, _runtime): &(LogHandle, tokio::runtime::Runtime)) -> Result<(), Failure> {
     let schemas = SchemaBook::open(log.registry())?;
     let mut unreadable = None;
-    drain(log, ORDER_DECISIONS, |_| TailStart::Beginning, |record| {
-        type Body = schemas::order::OrderBody;
-        match read_decision::<Body>(&schemas, ORDER_DECISIONS, &record.value) {
-            Ok(decision) => {
-                if let (Some(dead), Some(offset)) = (&decision.undecodable, decision.header.intent_offset) {
-                    let place = format!("{}:{offset}", record.partition);
-                    print(&format!("{place:<16} {:>8} bytes  {}", dead.length, dead.error));
+    drain(
+        log,
+        ORDER_DECISIONS,
+        |_| TailStart::Beginning,
+        |record| {
+            type Body = schemas::order::OrderBody;
+            match read_decision::<Body>(&schemas, ORDER_DECISIONS, &record.value) {
+                Ok(decision) => {
+                    if let (Some(dead), Some(offset)) =
+                        (&decision.undecodable, decision.header.intent_offset)
+                    {
+                        let place = format!("{}:{offset}", record.partition);
+                        print(&format!("{place:<16} {:>8} bytes  {}", dead.length, dead.error));
+                    }
+                    false
                 }
-                false
+                Err(why) => {
+                    unreadable = Some(why);
+                    true
+                }
             }
-            Err(why) => {
-                unreadable = Some(why);
-                true
-            }
-        }
-    })?;
+        },
+    )?;
     unreadable.map_or(Ok(()), |why| Err(Failure::check(why)))
 }
 
-fn show((log, _runtime): &(LogHandle, tokio::runtime::Runtime), place: &str) -> Result<(), Failure> {
+fn show(
+    (log, _runtime): &(LogHandle, tokio::runtime::Runtime),
+    place: &str,
+) -> Result<(), Failure> {
     let parsed = place.split_once(':').and_then(|(partition, offset)| {
         Some((Partition(partition.parse().ok()?), offset.parse::<i64>().ok()?))
     });
-    let Some((partition, offset)) = parsed.filter(|(partition, _)| partition.0 < log.partitions()) else {
+    let Some((partition, offset)) = parsed.filter(|(partition, _)| partition.0 < log.partitions())
+    else {
         return Err(Failure::usage("place", format!("`{place}` is not partition:offset")));
     };
-    let start = |p| if p == partition { TailStart::Offset(offset) } else { TailStart::BeforeEnd(0) };
+    let start =
+        |p| if p == partition { TailStart::Offset(offset) } else { TailStart::BeforeEnd(0) };
     let mut found = None;
     drain(log, ORDER_INTENTS, start, |record| {
         let is_it = record.partition == partition && record.offset == offset;

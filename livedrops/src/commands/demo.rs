@@ -24,9 +24,9 @@ use crate::proof::{Proof, prove};
 use report::DemoReport;
 
 /// How long partitions may take to start.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 /// How long views may take to reach the end of the log.
-const VIEW_PATIENCE: Duration = Duration::from_secs(60);
+const VIEW_PATIENCE: Duration = Duration::from_mins(1);
 /// Time for buyers to connect before the drop opens: a base, and so much per buyer.
 const LEAD_MS: i64 = 1_500;
 const LEAD_MS_PER_1000_BUYERS: i64 = 300;
@@ -50,7 +50,8 @@ impl Demo {
     pub(crate) fn run(self, mut config: Config) -> Result<(), Failure> {
         self.log.apply(&mut config);
         let scratch = tempfile::tempdir().map_err(Failure::unreachable)?;
-        if self.log_needs_folder(&config) {
+        // A demo never touches the data of something that runs in earnest.
+        if config.0.get("data_dir").is_none() {
             config.0.set("data_dir", Some(scratch.path().join("data").display().to_string()));
         }
         // Only here: elsewhere no secret has a default.
@@ -78,16 +79,12 @@ impl Demo {
         })
     }
 
-    /// A demo never touches the data of something that runs in earnest.
-    fn log_needs_folder(&self, config: &Config) -> bool {
-        config.0.get("data_dir").is_none()
-    }
-
     fn publish(&self, report: &DemoReport) -> Result<(), Failure> {
         report.lines().iter().for_each(|line| print(line));
         let json = serde_json::to_vec_pretty(report).map_err(Failure::check)?;
-        std::fs::write(&self.report, json)
-            .map_err(|error| Failure::usage("report", format!("{}: {error}", self.report.display())))?;
+        std::fs::write(&self.report, json).map_err(|error| {
+            Failure::usage("report", format!("{}: {error}", self.report.display()))
+        })?;
         if report.verified {
             return Ok(());
         }
@@ -124,14 +121,23 @@ impl Demo {
             LogHandle::Embedded(_) => LogKind::Embedded,
             LogHandle::Kafka { .. } => LogKind::Kafka,
         };
-        Ok(DemoReport::new(self.buyers, self.stock, kind, drop.into(), load, &proof, postgres, clickhouse))
+        Ok(DemoReport::new(
+            self.buyers,
+            self.stock,
+            kind,
+            drop.into(),
+            load,
+            &proof,
+            postgres,
+            clickhouse,
+        ))
     }
 
     async fn schedule(&self, config: &Config, url: &str, starts_at: i64) -> Result<Uuid, Failure> {
         let creator = platform::clock::random_uuid();
         let scope = format!("creator:{creator}:write");
         let minter = Minter::new(&config.signing_key()?)?;
-        let token = minter.mint(creator, &scope, Duration::from_secs(600))?;
+        let token = minter.mint(creator, &scope, Duration::from_mins(10))?;
         let instant = |ms| ingest_api::views::rfc3339(schemas::units::Millis(ms));
         let body = json!({
             "productId": platform::clock::random_uuid(), "title": "Night Run 01",
@@ -179,7 +185,10 @@ impl Demo {
             .await
             .map_err(Failure::unreachable)?;
         let report = std::fs::read(&file).map_err(|_| {
-            Failure::check(format!("the buyers failed: {}", String::from_utf8_lossy(&output.stderr)))
+            Failure::check(format!(
+                "the buyers failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            ))
         })?;
         serde_json::from_slice(&report).map_err(Failure::check)
     }

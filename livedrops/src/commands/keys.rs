@@ -49,7 +49,8 @@ fn parse_length(text: &str) -> Result<Duration, String> {
 }
 
 /// DER of an Ed25519 `SubjectPublicKeyInfo` before the 32 key bytes (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// A new key pair: signing key and public key in PEM.
 pub(crate) fn generate() -> Result<(String, String), Failure> {
@@ -98,7 +99,8 @@ pub(crate) struct Minter {
 impl Minter {
     pub(crate) fn new(signing_key_pem: &str) -> Result<Self, Failure> {
         let bad = |error: &dyn std::fmt::Display| Failure::usage("auth.signing_key", error);
-        let key = EncodingKey::from_ed_pem(signing_key_pem.as_bytes()).map_err(|error| bad(&error))?;
+        let key =
+            EncodingKey::from_ed_pem(signing_key_pem.as_bytes()).map_err(|error| bad(&error))?;
         let parsed = pem::parse(signing_key_pem).map_err(|error| bad(&error))?;
         let pair = Ed25519KeyPair::from_pkcs8(parsed.contents()).map_err(|error| bad(&error))?;
         let public = [&SPKI_PREFIX[..], pair.public_key().as_ref()].concat();

@@ -80,8 +80,9 @@ impl Load {
         })?;
         if let Some(path) = &self.report {
             let json = serde_json::to_vec_pretty(&report).map_err(Failure::check)?;
-            std::fs::write(path, json)
-                .map_err(|error| Failure::usage("report", format!("{}: {error}", path.display())))?;
+            std::fs::write(path, json).map_err(|error| {
+                Failure::usage("report", format!("{}: {error}", path.display()))
+            })?;
         }
         report.lines().iter().for_each(|line| print(line));
         if report.unanswered > 0 {
@@ -92,7 +93,7 @@ impl Load {
 
     fn token(&self, minter: &Minter, index: usize) -> Result<String, Failure> {
         let number = self.first_buyer.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
-        minter.mint(buyer(number), "", Duration::from_secs(3_600))
+        minter.mint(buyer(number), "", Duration::from_hours(1))
     }
 
     async fn burst(
@@ -136,7 +137,12 @@ impl Load {
         collect(recorder, &mut answered).await
     }
 
-    async fn rate(&self, minter: &Minter, targets: &[Target], rate: u32) -> Result<LoadReport, Failure> {
+    async fn rate(
+        &self,
+        minter: &Minter,
+        targets: &[Target],
+        rate: u32,
+    ) -> Result<LoadReport, Failure> {
         let total = rate as usize * self.seconds as usize;
         let skipped = rate as usize * self.warm_up_seconds as usize;
         let (answers, mut answered) = mpsc::unbounded_channel();
@@ -144,9 +150,9 @@ impl Load {
         let start = tokio::time::Instant::now();
         let mut measured = Recorder::new();
         let mut in_warm_up = skipped;
+        let mut due = start;
         for index in 0..total {
             let token = self.token(minter, index)?;
-            let due = start + Duration::from_secs_f64(index as f64 / f64::from(rate));
             tokio::time::sleep_until(due).await;
             if index == skipped {
                 measured = Recorder::new();
@@ -160,6 +166,7 @@ impl Load {
                 let answer = send_pooled(&idle, which, &target, request).await;
                 drop(answers.send((counts, due.elapsed(), answer)));
             });
+            due += Duration::from_secs(1) / rate;
         }
         drop(answers);
         while let Some((counts, latency, answer)) = answered.recv().await {

@@ -29,9 +29,9 @@ impl Schemas {
             What::Check => check(),
             What::Register => block_on(async {
                 register_schemas(&open_registry(config)?).await?;
-                RELEASED
-                    .iter()
-                    .for_each(|schema| print(&format!("{} v{}  registered", schema.subject, schema.version)));
+                RELEASED.iter().for_each(|schema| {
+                    print(&format!("{} v{}  registered", schema.subject, schema.version));
+                });
                 Ok(())
             }),
         }
@@ -42,9 +42,14 @@ fn check() -> Result<(), Failure> {
     for one in RELEASED {
         let parse = |text| Schema::parse_str(text).map_err(Failure::check);
         for other in RELEASED.iter().filter(|other| other.subject == one.subject) {
-            SchemaCompatibility::mutual_read(&parse(one.text)?, &parse(other.text)?).map_err(|error| {
-                Failure::check(format!("{} v{} and v{}: {error}", one.subject, one.version, other.version))
-            })?;
+            SchemaCompatibility::mutual_read(&parse(one.text)?, &parse(other.text)?).map_err(
+                |error| {
+                    Failure::check(format!(
+                        "{} v{} and v{}: {error}",
+                        one.subject, one.version, other.version
+                    ))
+                },
+            )?;
         }
         print(&format!("{} v{}  compatible with every version", one.subject, one.version));
     }

@@ -42,7 +42,9 @@ impl Topics {
             let state = match count {
                 0 => format!("missing, would have {partitions} partitions"),
                 count if count == usize::from(partitions) => format!("{count} partitions"),
-                count => format!("{count} partitions, {partitions} are configured: the count is fixed"),
+                count => {
+                    format!("{count} partitions, {partitions} are configured: the count is fixed")
+                }
             };
             print(&format!("{}  {state}", topic.name));
         }

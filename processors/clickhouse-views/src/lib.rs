@@ -1,4 +1,4 @@
-//! ClickHouse tables folded from the order decisions, for analysts.
+//! `ClickHouse` tables folded from the order decisions, for analysts.
 //!
 //! Effectively once: each insert is one closed offset range of one partition; the range is recorded before the
 //! insert, so a retry after an unknown outcome is the same block with the same deduplication token, and it is
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use row::{DecisionFact, facts_of};
 
-/// Why ClickHouse was not written; always: try the same range again.
+/// Why `ClickHouse` was not written; always: try the same range again.
 #[derive(Debug, thiserror::Error)]
 #[error("ClickHouse: {0}")]
 pub struct ViewError(#[from] clickhouse::error::Error);
@@ -74,7 +74,7 @@ impl ClickhouseViews {
     /// Connects and makes missing tables and views.
     ///
     /// # Errors
-    /// Where ClickHouse is away.
+    /// Where `ClickHouse` is away.
     pub async fn connect(url: &str, database: &str) -> Result<Self, ViewError> {
         let bare = Client::default().with_url(url).with_compression(Compression::None);
         bare.query(&format!("CREATE DATABASE IF NOT EXISTS {database}")).execute().await?;
@@ -88,7 +88,7 @@ impl ClickhouseViews {
     /// Where every partition goes on.
     ///
     /// # Errors
-    /// Where ClickHouse is away.
+    /// Where `ClickHouse` is away.
     pub async fn resume(&self) -> Result<BTreeMap<Partition, Resume>, ViewError> {
         let ranges: Vec<InsertedRange> = self
             .client
@@ -122,7 +122,7 @@ impl ClickhouseViews {
     /// Inserts the facts of one closed range. `repeat` says that the range is recorded already.
     ///
     /// # Errors
-    /// Where ClickHouse is away or the outcome is unknown: call [`ClickhouseViews::resume`] and go on from it.
+    /// Where `ClickHouse` is away or the outcome is unknown: call [`ClickhouseViews::resume`] and go on from it.
     pub async fn insert(
         &self,
         range: InsertedRange,
@@ -137,7 +137,8 @@ impl ClickhouseViews {
         if facts.is_empty() {
             return Ok(());
         }
-        let token = format!("decisions:{}:{}-{}", range.partition, range.first_offset, range.next_offset);
+        let token =
+            format!("decisions:{}:{}-{}", range.partition, range.first_offset, range.next_offset);
         let client = self.client.clone().with_setting("insert_deduplication_token", token);
         let mut insert = client.insert::<DecisionFact>("decisions").await?;
         for fact in facts {
@@ -150,7 +151,7 @@ impl ClickhouseViews {
     /// Decisions and units by outcome, for the audit.
     ///
     /// # Errors
-    /// Where ClickHouse is away.
+    /// Where `ClickHouse` is away.
     pub async fn tally(&self) -> Result<Tally, ViewError> {
         let counts: Vec<StatusCount> = self
             .client

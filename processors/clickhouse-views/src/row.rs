@@ -55,7 +55,11 @@ fn word<T: Serialize>(value: T) -> String {
 
 /// The fact of one decision, if it is one.
 #[must_use]
-pub fn facts_of(partition: Partition, offset: i64, decision: &Decision<OrderBody>) -> Option<DecisionFact> {
+pub fn facts_of(
+    partition: Partition,
+    offset: i64,
+    decision: &Decision<OrderBody>,
+) -> Option<DecisionFact> {
     if matches!(decision.outcome, Outcome::Genesis | Outcome::OwnerStarted) {
         return None;
     }
@@ -66,7 +70,10 @@ pub fn facts_of(partition: Partition, offset: i64, decision: &Decision<OrderBody
     let refusal = body.and_then(|body| body.refusal.as_ref());
     let drop = order.map(|order| order.drop_id).or_else(|| {
         let body = body?;
-        body.drops.first().map(|drop| drop.drop_id).or(body.stocks.first().map(|stock| stock.drop_id))
+        body.drops
+            .first()
+            .map(|drop| drop.drop_id)
+            .or_else(|| body.stocks.first().map(|stock| stock.drop_id))
     });
     let granted = |status: OrderStatus| status != OrderStatus::Rejected;
     let stocks = body.map(|body| body.stocks.as_slice()).unwrap_or_default();
@@ -82,13 +89,17 @@ pub fn facts_of(partition: Partition, offset: i64, decision: &Decision<OrderBody
         order_id: order.map(|order| Uuid::from(order.order_id)).unwrap_or_default(),
         user_id: order
             .map(|order| order.user_id)
-            .or(refusal.and_then(|refusal| refusal.user_id))
+            .or_else(|| refusal.and_then(|refusal| refusal.user_id))
             .map(Uuid::from)
             .unwrap_or_default(),
         units: order.map_or(0, |order| order.lines.iter().map(|line| i64::from(line.qty)).sum()),
         total: changed.filter(|order| granted(order.status)).map_or(0, |order| order.total.0),
         currency: order.map(|order| order.currency.clone()).unwrap_or_default(),
-        available: if stocks.is_empty() { -1 } else { stocks.iter().map(|stock| stock.available.0).sum() },
+        available: if stocks.is_empty() {
+            -1
+        } else {
+            stocks.iter().map(|stock| stock.available.0).sum()
+        },
         events: events.iter().map(|event| word(event.kind)).collect::<Vec<_>>().join(","),
         log_time: header.log_time.0,
         decided_at: header.decided_at.0,

@@ -36,7 +36,8 @@ fn set(
         Some(StateRow::Creator(row)) => row.followers,
         _ => Units(0),
     };
-    let followers = if following { followers.checked_add(Units(1)) } else { followers.checked_sub(Units(1)) };
+    let followers =
+        if following { followers.checked_add(Units(1)) } else { followers.checked_sub(Units(1)) };
     let followers = followers.expect("a creator's counter is the number of rows that follow");
     let body = FollowBody {
         follows: vec![FollowRow { creator_id, user_id, following, since: stamp.log_time }],

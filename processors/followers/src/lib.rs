@@ -9,7 +9,9 @@ pub mod topology;
 
 use std::sync::LazyLock;
 
-use model::{Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent};
+use model::{
+    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+};
 use schemas::avro::{self, Codec};
 use schemas::follow::{FollowBody, FollowIntent, FollowIntentKind};
 use schemas::ids::IntentId;
@@ -41,9 +43,7 @@ impl Processor for Followers {
         let (intent_id, correlation_id) = (intent.intent_id, intent.correlation_id.clone());
         match Command::try_from(intent) {
             Ok(command) => Ok(Intent { intent_id, correlation_id, command }),
-            Err(why) => {
-                Err(UnreadableIntent { why: why.to_owned(), intent_id: Some(intent_id) })
-            }
+            Err(why) => Err(UnreadableIntent { why: why.to_owned(), intent_id: Some(intent_id) }),
         }
     }
 

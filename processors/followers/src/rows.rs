@@ -32,7 +32,8 @@ pub fn creator_key(creator: CreatorId) -> RowKey {
 }
 
 static FOLLOW: LazyLock<Codec> = LazyLock::new(|| row_codec(FOLLOW_DECISIONS.subject, "FollowRow"));
-static CREATOR: LazyLock<Codec> = LazyLock::new(|| row_codec(FOLLOW_DECISIONS.subject, "CreatorRow"));
+static CREATOR: LazyLock<Codec> =
+    LazyLock::new(|| row_codec(FOLLOW_DECISIONS.subject, "CreatorRow"));
 
 impl Row for StateRow {
     fn key(&self) -> RowKey {

@@ -17,7 +17,12 @@ pub const TOPOLOGY: Topology = Topology {
     intents: FOLLOW_INTENTS,
     decisions: FOLLOW_DECISIONS,
     tables: &[
-        (tag::FOLLOW, "follow", "creator_id, user_id", "whether a user follows a creator, since when"),
+        (
+            tag::FOLLOW,
+            "follow",
+            "creator_id, user_id",
+            "whether a user follows a creator, since when",
+        ),
         (tag::CREATOR, "creator", "creator_id", "how many follow now"),
     ],
 };

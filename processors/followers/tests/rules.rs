@@ -1,6 +1,6 @@
 //! The follow rules: idempotent in log order, and the counter is the size of the set.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +29,14 @@ impl Rows<StateRow> for World {
 
 impl World {
     fn send(&self, creator: u8, user: u8, following: bool, at: i64) -> Outcome {
-        let change = FollowChange { creator_id: CreatorId([creator; 16]), user_id: UserId([user; 16]) };
-        let stamp =
-            Stamp { partition: Partition(0), offset: 0, log_time: Millis(at), decided_at: Millis(at) };
+        let change =
+            FollowChange { creator_id: CreatorId([creator; 16]), user_id: UserId([user; 16]) };
+        let stamp = Stamp {
+            partition: Partition(0),
+            offset: 0,
+            log_time: Millis(at),
+            decided_at: Millis(at),
+        };
         let decided = Followers::decide(self, &Command::Set(change, following), stamp).unwrap();
         for row in decided.body.map(Followers::rows).into_iter().flatten() {
             self.0.borrow_mut().insert(row.key(), Arc::new(row));
@@ -56,7 +61,11 @@ fn a_repeated_follow_changes_nothing_and_keeps_its_date() {
     let key = followers::rows::follow_key(CreatorId([1; 16]), UserId([1; 16]));
     let row = world.get(&key).unwrap().unwrap();
     assert!(matches!(row.as_ref(), StateRow::Follow(row) if row.since == Millis(10)));
-    assert_eq!(world.send(1, 2, false, 30), Outcome::Replayed, "unfollowing what was never followed");
+    assert_eq!(
+        world.send(1, 2, false, 30),
+        Outcome::Replayed,
+        "unfollowing what was never followed"
+    );
     assert_eq!(world.send(1, 1, false, 40), Outcome::Changed);
     assert_eq!(world.followers(1), 0);
 }

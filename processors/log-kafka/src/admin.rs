@@ -41,22 +41,34 @@ pub async fn apply_topics(
     partitions: u16,
     replication: i32,
 ) -> Result<Vec<&'static str>, String> {
+    let asking = settings.clone();
+    let found = tokio::task::spawn_blocking(move || found_partitions(&asking));
+    let found = found.await.map_err(|error| error.to_string())??;
+    let missing: Vec<Topic> =
+        found.into_iter().filter(|(_, count)| *count == 0).map(|(topic, _)| topic).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
     let admin = client(settings).map_err(|error| error.to_string())?;
     let in_sync = if replication >= 3 { "2" } else { "1" };
-    let configs: Vec<_> = topics::ALL.iter().map(|topic| (topic, topic_config(topic))).collect();
+    let configs: Vec<_> = missing.iter().map(|topic| (topic, topic_config(topic))).collect();
     let new: Vec<NewTopic<'_>> = configs
         .iter()
         .map(|(topic, config)| {
-            let new =
-                NewTopic::new(topic.name, i32::from(partitions), TopicReplication::Fixed(replication));
+            let new = NewTopic::new(
+                topic.name,
+                i32::from(partitions),
+                TopicReplication::Fixed(replication),
+            );
             let new = config.iter().fold(new, |new, (name, value)| new.set(name, value));
             new.set("min.insync.replicas", in_sync)
         })
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
+    let options =
+        AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     let results = admin.create_topics(&new, &options).await.map_err(|error| error.to_string())?;
     let mut made = Vec::new();
-    for (result, topic) in results.into_iter().zip(topics::ALL) {
+    for (result, topic) in results.into_iter().zip(&missing) {
         match result {
             Ok(_) => made.push(topic.name),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

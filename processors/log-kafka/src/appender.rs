@@ -108,7 +108,8 @@ impl IntentAppender for KafkaAppender {
         let (answer, receiver) = oneshot::channel();
         if let Err((error, answer)) = self.send(&intent, answer) {
             let full = KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
-            let why = if error == full { "the send queue is full".into() } else { error.to_string() };
+            let why =
+                if error == full { "the send queue is full".into() } else { error.to_string() };
             drop(answer.send(Err(AppendError::NotWritten(why))));
         }
         receiver

@@ -23,8 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use runtime::{IntentAppender, TailError, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::{self, Topic};
@@ -56,6 +58,8 @@ impl KafkaSettings {
         config.set("socket.nagle.disable", "true");
         config.set("reconnect.backoff.ms", "50");
         config.set("reconnect.backoff.max.ms", "1000");
+        // What librdkafka retries by itself is no news; what it gives up on comes back as an error.
+        config.set_log_level(RDKafkaLogLevel::Error);
         pairs.iter().for_each(|(name, value)| {
             config.set(*name, *value);
         });
@@ -63,7 +67,7 @@ impl KafkaSettings {
     }
 
     /// A consumer that is told its position and never resets it by itself.
-    fn reader(&self, isolation: &str) -> Result<BaseConsumer, KafkaError> {
+    fn reader(&self, isolation: &str) -> Result<Reader, KafkaError> {
         self.client(&[
             ("group.id", "livedrops-readers"),
             ("isolation.level", isolation),
@@ -78,9 +82,24 @@ impl KafkaSettings {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "32768"),
         ])
-        .create()
+        .create_with_context(ReaderContext)
     }
 }
+
+/// Reaching the end of a partition is how readers know that they are done, not an error worth a log line.
+struct ReaderContext;
+
+impl ClientContext for ReaderContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "reader");
+        }
+    }
+}
+
+impl ConsumerContext for ReaderContext {}
+
+type Reader = BaseConsumer<ReaderContext>;
 
 /// Why the brokers cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +144,8 @@ impl KafkaLog {
     /// # Errors
     /// [`OpenError`].
     pub fn open(settings: KafkaSettings) -> Result<Self, OpenError> {
-        let unreachable = |why: String| OpenError::Unreachable { brokers: settings.brokers.clone(), why };
+        let unreachable =
+            |why: String| OpenError::Unreachable { brokers: settings.brokers.clone(), why };
         let reader =
             settings.reader("read_uncommitted").map_err(|error| unreachable(error.to_string()))?;
         let metadata = reader
@@ -146,8 +166,8 @@ impl KafkaLog {
             .client()
             .fetch_cluster_id(METADATA_TIMEOUT)
             .ok_or_else(|| unreachable("the brokers tell no cluster id".into()))?;
-        let appender = KafkaAppender::new(settings.clone())
-            .map_err(|error| unreachable(error.to_string()))?;
+        let appender =
+            KafkaAppender::new(settings.clone()).map_err(|error| unreachable(error.to_string()))?;
         Ok(Self { settings, cluster_id, partitions, appender: Arc::new(appender) })
     }
 
@@ -173,7 +193,13 @@ impl KafkaLog {
         partition: Partition,
     ) -> Result<OwnedPartition, KafkaError> {
         let log_id = format!("{}/{}", self.cluster_id, topology.intents.name);
-        OwnedPartition::new(self.settings.clone(), log_id, topology, partition, self.appender.clone())
+        OwnedPartition::new(
+            self.settings.clone(),
+            log_id,
+            topology,
+            partition,
+            self.appender.clone(),
+        )
     }
 
     /// A tail of committed records of every partition of `topic`.

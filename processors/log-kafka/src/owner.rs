@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::Topology;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, Timestamp};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
@@ -22,7 +22,7 @@ use schemas::topics::Topic;
 use schemas::units::Millis;
 
 use crate::appender::KafkaAppender;
-use crate::{KafkaSettings, METADATA_TIMEOUT};
+use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,11 +66,11 @@ pub struct OwnedPartition {
     partition: Partition,
     appender: Arc<KafkaAppender>,
     /// End offsets are asked with `read_uncommitted`: any other client calls the last stable offset the end.
-    uncommitted: BaseConsumer,
-    decisions: BaseConsumer,
+    uncommitted: Reader,
+    decisions: Reader,
     decisions_at: Option<i64>,
     decisions_end: i64,
-    intents: BaseConsumer,
+    intents: Reader,
     stash: VecDeque<IntentRecord>,
     at_end: bool,
     producer: Option<DecisionProducer>,
@@ -98,7 +98,9 @@ fn classify(error: &KafkaError) -> LogError {
         matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced)
     };
     match error {
-        KafkaError::Transaction(transaction) if fenced(transaction.code()) => LogError::Fenced(text),
+        KafkaError::Transaction(transaction) if fenced(transaction.code()) => {
+            LogError::Fenced(text)
+        }
         KafkaError::Transaction(transaction) if transaction.is_retriable() => {
             LogError::Unreachable(text)
         }
@@ -156,14 +158,15 @@ impl OwnedPartition {
             .create_with_context(self.deliveries.clone())
     }
 
-    fn range(&self, client: &BaseConsumer, topic: Topic) -> Result<Range<i64>, LogError> {
+    fn range(&self, client: &Reader, topic: Topic) -> Result<Range<i64>, LogError> {
         let partition = i32::from(self.partition.0);
-        let (low, high) =
-            client.fetch_watermarks(topic.name, partition, METADATA_TIMEOUT).map_err(unreachable)?;
+        let (low, high) = client
+            .fetch_watermarks(topic.name, partition, METADATA_TIMEOUT)
+            .map_err(unreachable)?;
         Ok(low..high)
     }
 
-    fn assign(&self, consumer: &BaseConsumer, topic: Topic, offset: i64) -> Result<(), LogError> {
+    fn assign(&self, consumer: &Reader, topic: Topic, offset: i64) -> Result<(), LogError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic.name, i32::from(self.partition.0), Offset::Offset(offset))
             .and_then(|()| consumer.assign(&list))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, Timestamp};
 use rdkafka::{Offset, TopicPartitionList};
@@ -12,11 +12,11 @@ use schemas::partition::Partition;
 use schemas::topics::Topic;
 use schemas::units::Millis;
 
-use crate::{KafkaSettings, METADATA_TIMEOUT};
+use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 
 /// See [`crate::KafkaLog::tail`].
 pub struct KafkaTail {
-    consumer: BaseConsumer,
+    consumer: Reader,
     topic: Topic,
     positions: Vec<(Partition, i64)>,
     at_end: BTreeSet<Partition>,
@@ -49,7 +49,10 @@ impl KafkaTail {
             let position = match start(partition) {
                 TailStart::Beginning => low,
                 TailStart::Offset(offset) if offset < low || offset > high => {
-                    let what = format!("{} {partition}: offset {offset} is not in {low}..{high}", topic.name);
+                    let what = format!(
+                        "{} {partition}: offset {offset} is not in {low}..{high}",
+                        topic.name
+                    );
                     return Err(TailError::Truncated(what));
                 }
                 TailStart::Offset(offset) => offset,
@@ -81,7 +84,11 @@ impl KafkaTail {
 }
 
 impl Tail for KafkaTail {
-    fn poll(&mut self, timeout: Duration, records_max: usize) -> Result<Vec<CommittedRecord>, TailError> {
+    fn poll(
+        &mut self,
+        timeout: Duration,
+        records_max: usize,
+    ) -> Result<Vec<CommittedRecord>, TailError> {
         let mut records = Vec::new();
         let mut wait = timeout;
         while records.len() < records_max {
@@ -89,7 +96,9 @@ impl Tail for KafkaTail {
                 None => break,
                 Some(Ok(message)) => {
                     let append_time = match message.timestamp() {
-                        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
+                        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => {
+                            Millis(time)
+                        }
                         Timestamp::NotAvailable => Millis(0),
                     };
                     CommittedRecord {

@@ -6,7 +6,7 @@
 //! rows into the store; recovery puts the same rows from the same records. Nothing is ever decided twice.
 //!
 //! The split of decision and effect follows Kafka's `CoordinatorShard` (one `replay` for live and load) and
-//! TigerBeetle's state machine (refusals are values in a documented order).
+//! `TigerBeetle`'s state machine (refusals are values in a documented order).
 
 mod processor;
 mod row;

@@ -68,7 +68,8 @@ pub(crate) async fn advance<B>(
         let header = &last.decision.header;
         let number = i32::from(partition.0);
         if first_seq == START.seq + 1 {
-            let fresh = "INSERT INTO view_v1.position VALUES ($1, $2, 0, -1, 0) ON CONFLICT DO NOTHING";
+            let fresh =
+                "INSERT INTO view_v1.position VALUES ($1, $2, 0, -1, 0) ON CONFLICT DO NOTHING";
             sqlx::query(fresh).bind(topic).bind(number).execute(&mut *connection).await?;
         }
         let moved = sqlx::query(

@@ -56,10 +56,12 @@ impl PostgresViews {
     pub async fn order(&self, order: OrderId) -> Result<Option<OrderRow>, ViewError> {
         let found = sqlx::query(ORDER).bind(Uuid::from(order)).fetch_optional(&self.pool).await?;
         let Some(row) = found else { return Ok(None) };
-        let lines = sqlx::query("SELECT * FROM view_v1.order_lines WHERE order_id = $1 ORDER BY variant_id")
-            .bind(Uuid::from(order))
-            .fetch_all(&self.pool)
-            .await?;
+        let lines = sqlx::query(
+            "SELECT * FROM view_v1.order_lines WHERE order_id = $1 ORDER BY variant_id",
+        )
+        .bind(Uuid::from(order))
+        .fetch_all(&self.pool)
+        .await?;
         let lines = lines.iter().map(|line| {
             Ok(OrderRowLine {
                 variant_id: VariantId(id(line, "variant_id")?),
@@ -88,7 +90,8 @@ impl PostgresViews {
         let mut terms = Vec::new();
         let mut stocks = Vec::new();
         for variant in &variants {
-            let (variant_id, initial) = (VariantId(id(variant, "id")?), Units(variant.try_get("initial")?));
+            let (variant_id, initial) =
+                (VariantId(id(variant, "id")?), Units(variant.try_get("initial")?));
             terms.push(VariantRow {
                 variant_id,
                 name: variant.try_get("name")?,

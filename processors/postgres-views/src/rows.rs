@@ -44,7 +44,8 @@ pub(crate) async fn put_drops(
     connection: &mut PgConnection,
     batch: &[Placed<OrderBody>],
 ) -> Result<(), ViewError> {
-    let rows: Vec<(i64, &DropRow)> = last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
+    let rows: Vec<(i64, &DropRow)> =
+        last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
     if rows.is_empty() {
         return Ok(());
     }
@@ -117,7 +118,8 @@ async fn name_variants(
     connection: &mut PgConnection,
     batch: &[Placed<OrderBody>],
 ) -> Result<(), ViewError> {
-    let drops: Vec<(i64, &DropRow)> = last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
+    let drops: Vec<(i64, &DropRow)> =
+        last_images(batch, |body| body.drops.as_slice(), |row| row.drop_id);
     for (_, drop) in drops {
         let variants = &drop.variants;
         sqlx::query(
@@ -188,7 +190,10 @@ pub(crate) async fn put_orders(
 }
 
 /// Lines never change after the order's first decision.
-async fn put_lines(connection: &mut PgConnection, rows: &[(i64, &OrderRow)]) -> Result<(), ViewError> {
+async fn put_lines(
+    connection: &mut PgConnection,
+    rows: &[(i64, &OrderRow)],
+) -> Result<(), ViewError> {
     let (mut orders, mut variants, mut quantities, mut prices) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (_, row) in rows.iter().filter(|(_, row)| row.version == 1) {

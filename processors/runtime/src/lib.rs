@@ -1,4 +1,4 @@
-//! The single writer of a partition, over two traits: [`Log`] and [`Store`]. No Kafka, no RocksDB, no clock.
+//! The single writer of a partition, over two traits: [`Log`] and [`Store`]. No Kafka, no `RocksDB`, no clock.
 //!
 //! Reading order: [`log`] and [`store`] (what a partition stands on), [`partition_task`] (the step machine:
 //! recovery, batch, commit), [`schema_book`] (schema ids and when an unknown one is poison), [`driver`] (the

@@ -2,6 +2,8 @@
 //!
 //! Each trait has two implementations: Kafka (`log-kafka`) and the embedded log (`store-rocksdb`).
 
+#![allow(clippy::missing_errors_doc, reason = "the error type says it, once for every call")]
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;

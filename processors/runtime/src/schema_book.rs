@@ -20,9 +20,15 @@ pub enum RegistryError {
 /// Where schema ids come from: a registry over HTTP, or the embedded log's own table.
 pub trait SchemaRegistry: Send + Sync {
     /// Id of a schema that was registered before. Clients never register.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
     fn id_of(&self, subject: &str, text: &str) -> Result<u32, RegistryError>;
 
     /// Text of the schema with this id; `None` where a registry that answers has no such id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unreachable`].
     fn text_of(&self, id: u32) -> Result<Option<String>, RegistryError>;
 }
 

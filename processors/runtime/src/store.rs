@@ -1,5 +1,7 @@
 //! What the store gives: an ordered map with a position, both written in one batch.
 
+#![allow(clippy::missing_errors_doc, reason = "the error type says it, once for every call")]
+
 use schemas::ids::Chain;
 use schemas::units::Millis;
 use serde::{Deserialize, Serialize};

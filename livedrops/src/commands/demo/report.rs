@@ -52,9 +52,8 @@ impl DemoReport {
         let fold = proof.folds.values().find(|fold| fold.drops.contains_key(&drop));
         let stocks = fold.into_iter().flat_map(|fold| fold.stocks.values());
         let sold: i64 = stocks.filter(|row| row.drop_id == drop).map(|row| row.sold.0).sum();
-        let orders = fold.map_or(0, |fold| {
-            fold.orders.values().filter(|order| order.drop_id == drop).count()
-        });
+        let orders = fold
+            .map_or(0, |fold| fold.orders.values().filter(|order| order.drop_id == drop).count());
         let partition = proof.folds.iter().find(|(_, fold)| fold.drops.contains_key(&drop));
         let chain = partition.and_then(|(partition, _)| proof.chains.get(partition));
         let wanted = i64::try_from(buyers).unwrap_or(i64::MAX);
@@ -114,7 +113,11 @@ impl DemoReport {
                 latency.p99,
                 latency.max
             ),
-            format!("  sold     {:>8}   refused {}", grouped(self.sold), reasons(&load.rejected_by_reason)),
+            format!(
+                "  sold     {:>8}   refused {}",
+                grouped(self.sold),
+                reasons(&load.rejected_by_reason)
+            ),
             format!(
                 "  proof    {} oversold · {} lost · {} decided twice · chain {}… verified from offset 0",
                 self.oversold,
@@ -151,7 +154,9 @@ fn reasons(reasons: &BTreeMap<String, u64>) -> String {
     if reasons.is_empty() {
         return "none".into();
     }
-    let parts = reasons.iter().map(|(reason, count)| format!("{} ({reason})", grouped(count.cast_signed())));
+    let parts = reasons
+        .iter()
+        .map(|(reason, count)| format!("{} ({reason})", grouped(count.cast_signed())));
     parts.collect::<Vec<_>>().join(", ")
 }
 

@@ -40,7 +40,12 @@ impl Target {
     }
 
     /// An order of one unit that waits for its decision.
-    pub(super) fn order(&self, drop: Uuid, token: &str, key: &str) -> Result<OrderRequest, Failure> {
+    pub(super) fn order(
+        &self,
+        drop: Uuid,
+        token: &str,
+        key: &str,
+    ) -> Result<OrderRequest, Failure> {
         Request::post(format!("/drops/{drop}/orders"))
             .header(header::HOST, &self.host)
             .header(header::AUTHORIZATION, format!("Bearer {token}"))

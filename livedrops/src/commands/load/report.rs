@@ -58,6 +58,9 @@ pub(crate) struct LoadReport {
     pub(crate) decisions_per_second: f64,
 }
 
+/// An hour: what is longer counts as an hour.
+const LATENCY_MICROSECONDS_MAX: u64 = 3_600_000_000;
+
 /// Collects answers.
 pub(super) struct Recorder {
     started: Instant,
@@ -71,7 +74,8 @@ impl Recorder {
     pub(super) fn new() -> Self {
         Self {
             started: platform::clock::monotonic(),
-            histogram: Histogram::new(3).expect("three significant figures are allowed"),
+            histogram: Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3)
+                .expect("one microsecond to an hour with three figures is a legal range"),
             statuses: BTreeMap::new(),
             reasons: BTreeMap::new(),
             unanswered: 0,
@@ -133,7 +137,11 @@ impl LoadReport {
             latency.max
         )];
         lines.push(format!("granted  {}", self.accepted));
-        lines.extend(self.rejected_by_reason.iter().map(|(reason, count)| format!("refused  {count} {reason}")));
+        lines.extend(
+            self.rejected_by_reason
+                .iter()
+                .map(|(reason, count)| format!("refused  {count} {reason}")),
+        );
         lines
     }
 }

@@ -1,7 +1,7 @@
 //! The reservation rules: every refusal, every pair of neighbouring refusals, holds and their time, and
 //! random histories under an independent auditor.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod properties;
 mod refusals;

@@ -1,6 +1,6 @@
 //! The log protocol on a log in memory: what a crash, a zombie, a lost answer, poison and a wrong clock do.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod crashes;
 mod memory_log;

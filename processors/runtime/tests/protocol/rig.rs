@@ -131,7 +131,7 @@ impl Rig {
             // As a reader with a registry would: other ids are other types, or nothing.
             let known = framing::split(value).ok().filter(|(id, _)| {
                 let texts = self.registry.texts.lock().unwrap();
-                texts.get(id).is_some_and(|text| text == avro::RELEASED[0].text)
+                texts.get(id).is_some_and(|text| text == RELEASED[0].text)
             });
             let datum = known.map(|(_, datum)| datum);
             auditor::LoggedIntent {

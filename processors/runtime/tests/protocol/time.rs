@@ -51,6 +51,7 @@ fn decide(orders: &[(u8, Millis)], now: Millis, one_batch: bool) -> Rig {
 
 #[test]
 fn opening_and_closing_split_a_batch_at_their_millisecond() {
+    use OrderStatus::{Confirmed, Rejected};
     let orders = [
         (1, later(START, -1)),
         (2, START),
@@ -59,7 +60,6 @@ fn opening_and_closing_split_a_batch_at_their_millisecond() {
         (5, END),
         (6, later(END, 1)),
     ];
-    use OrderStatus::{Confirmed, Rejected};
     let expected = vec![
         None,
         Some(Confirmed),

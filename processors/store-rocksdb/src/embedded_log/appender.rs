@@ -44,9 +44,10 @@ impl Appender {
 
     fn push(&self, request: Request) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match queue.as_ref().map(|queue| queue.try_send(request)) {
-            Some(Ok(())) | None => return,
-            Some(Err(TrySendError::Full(request) | TrySendError::Disconnected(request))) => request,
+        let Some(queue) = queue.as_ref() else { return };
+        let refused = match queue.try_send(request) {
+            Ok(()) => return,
+            Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) => request,
         };
         drop(refused.answer.send(Err(AppendError::NotWritten("the append queue is full".into()))));
     }

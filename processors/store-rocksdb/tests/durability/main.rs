@@ -1,6 +1,6 @@
 //! The embedded log and the `RocksDB` store on a real disk: what is visible when, and what a restart finds.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::sync::Arc;

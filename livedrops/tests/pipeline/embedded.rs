@@ -1,0 +1,115 @@
+//! The embedded log in a process of its own: kill -9, deleted store, refusals, restarts.
+
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::harness::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_in_a_burst_lose_nothing_and_decide_nothing_twice() {
+    let site = Site::embedded();
+    survive_ten_kills(&site, false, Duration::from_secs(3)).await;
+    let text = assert_audit(&site, "data", false);
+    assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_store_is_rebuilt_from_the_log_and_equals_it() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop, _) = schedule(&site, &node, &drop_request(5)).await;
+    for buyer in 0..8 {
+        let client = node.client(&site.token(Uuid::now_v7(), ""));
+        let (status, _) =
+            client.post(&format!("/drops/{drop}/orders"), "k", &json!({"qty": 1})).await;
+        assert_eq!(status, if buyer < 5 { 201 } else { 409 });
+    }
+    assert_eq!(node.terminate(), Some(0));
+    let before = assert_audit(&site, "data", false);
+    assert!(before.contains("stores     4 partitions = log"), "{before}");
+    std::fs::remove_dir_all(site.path("data/state")).unwrap();
+    let node = site.start("data", false, &["all"]).await;
+    let (status, body) = node.client("").get(&format!("/drops/{drop}")).await;
+    assert_eq!((status, &body["variants"][0]["sold"]), (200, &json!(5)));
+    assert_eq!(node.terminate(), Some(0));
+    let after = assert_audit(&site, "data", false);
+    assert!(after.contains("stores     4 partitions = log"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_of_another_log_refuse_with_exit_code_4_and_say_what_to_do() {
+    let site = Site::embedded();
+    assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
+    std::fs::remove_dir_all(site.path("data/log")).unwrap();
+    let output = site.run("data", false, &["all", "--listen", "127.0.0.1:0"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(
+        text.contains("belongs to log") && text.contains("move the store folder away"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_refused_partition_is_named_while_the_others_go_on() {
+    let site = Site::embedded();
+    assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
+    // Partition 0 gets partition 1's store: its position does not continue its own chain.
+    std::fs::remove_dir_all(site.path("data/state/reservations/0")).unwrap();
+    let other = Site::embedded();
+    assert_eq!(other.start("data", false, &["all"]).await.terminate(), Some(0));
+    let (from, to) =
+        (other.path("data/state/reservations/0"), site.path("data/state/reservations/0"));
+    assert!(
+        std::process::Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success()
+    );
+    let node = Node::spawn(site.command("data", false, &["all", "--listen", "127.0.0.1:0"]));
+    let started = std::time::Instant::now();
+    let client = node.client("");
+    let partitions = loop {
+        let (status, body) = client.get("/readyz").await;
+        let partitions = body["partitions"].as_array().unwrap().clone();
+        let running = partitions.iter().filter(|p| p["state"] == "running").count();
+        let refused = partitions.iter().any(|p| p["state"] == "refused");
+        if status == 503 && running == 7 && refused {
+            break partitions;
+        }
+        assert!(started.elapsed() < PATIENCE, "{body}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let refused = partitions.iter().find(|p| p["state"] == "refused").unwrap();
+    assert_eq!((&refused["processor"], &refused["partition"]), (&json!("reservations"), &json!(0)));
+    assert!(refused["reason"].as_str().unwrap().contains("belongs to log"));
+    assert_eq!(node.terminate(), Some(4), "and the process says so when it ends");
+}
+
+#[test]
+fn bad_usage_exits_2_and_names_the_field() {
+    let site = Site::embedded();
+    let rows: [(&[&str], &str, &str, &str); 6] = [
+        (&["processor", "reservations"], "LIVEDROPS_LOG__KIND", "embedded", "log.kind"),
+        (&["all"], "LIVEDROPS_LISTEN__PUBLIC", "nowhere", "listen.public"),
+        (&["all"], "LIVEDROPS_AUTH__PUBLIC_KEYS", "/missing.pem", "auth.public_keys"),
+        (&["all"], "LIVEDROPS_LOG__PARTITIONS", "0", "log.partitions"),
+        (&["all"], "LIVEDROPS_DATA_DIR", "/dev/null/x", "data_dir"),
+        (&["all"], "LIVEDROPS_MISSPELT", "1", "misspelt"),
+    ];
+    for (arguments, name, value, field) in rows {
+        let output = site.command("data", false, arguments).env(name, value).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {text}");
+        assert!(text.contains(field), "{name}={value}: {text}");
+    }
+    let again = site.run("data", false, &["keys", "--out", site.path("keys").to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(2), "keys are never overwritten");
+    let away = site
+        .command("data", false, &["all"])
+        .env("LIVEDROPS_LOG__KIND", "kafka")
+        .env("LIVEDROPS_KAFKA__BROKERS", "127.0.0.1:1")
+        .env("LIVEDROPS_KAFKA__REGISTRY_URL", "http://127.0.0.1:1")
+        .output()
+        .unwrap();
+    assert_eq!(away.status.code(), Some(3), "{}", String::from_utf8_lossy(&away.stderr));
+}

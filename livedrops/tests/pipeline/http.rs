@@ -1,0 +1,606 @@
+//! Every endpoint against every kind of bad input, and the streams.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::*;
+
+/// How far the log has come: nothing malformed may move it.
+async fn intents_decided(client: &Client) -> i64 {
+    let (_, body) = client.get("/readyz").await;
+    body["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["nextIntentOffset"].as_i64().unwrap())
+        .sum()
+}
+
+fn assert_problem(
+    what: &str,
+    status: u16,
+    body: &Value,
+    expected: u16,
+    code: &str,
+    field: Option<&str>,
+) {
+    assert_eq!(status, expected, "{what}: {body}");
+    assert_eq!(body["code"], code, "{what}: {body}");
+    assert_eq!(body["status"], expected, "{what}: {body}");
+    assert!(
+        ["safe", "same-key", "new-key", "never"].contains(&body["retry"].as_str().unwrap()),
+        "{what}: {body}"
+    );
+    if let Some(field) = field {
+        let fields: Vec<_> = body["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["field"].as_str().unwrap())
+            .collect();
+        assert!(fields.contains(&field), "{what}: {fields:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::too_many_lines, reason = "one table")]
+async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop, creator) = schedule(&site, &node, &drop_request(5)).await;
+    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let before = intents_decided(&buyer).await;
+    let creator_id = Uuid::now_v7();
+    let schedules = format!("/creators/{creator_id}/drops");
+    let owner = node.client(&site.token(creator_id, &format!("creator:{creator_id}:write")));
+    let with = |change: fn(&mut Value)| {
+        let mut request = drop_request(5);
+        change(&mut request);
+        request.to_string()
+    };
+    let orders = format!("/drops/{drop}/orders");
+    // (what, client, path, body, status, code, field)
+    let rows: Vec<(&str, &Client, &str, String, u16, &str, Option<&str>)> = vec![
+        ("broken JSON", &buyer, &orders, "{\"qty\":".into(), 400, "malformed", None),
+        ("not an object", &buyer, &orders, "[]".into(), 400, "malformed", None),
+        ("trailing text", &buyer, &orders, "{\"qty\":1} x".into(), 400, "malformed", Some("body")),
+        ("text quantity", &buyer, &orders, "{\"qty\":\"1\"}".into(), 400, "malformed", Some("qty")),
+        ("fraction", &buyer, &orders, "{\"qty\":1.5}".into(), 400, "malformed", Some("qty")),
+        ("zero", &buyer, &orders, "{\"qty\":0}".into(), 400, "malformed", Some("qty")),
+        ("1,001", &buyer, &orders, "{\"qty\":1001}".into(), 400, "malformed", Some("qty")),
+        ("no quantity", &buyer, &orders, "{}".into(), 400, "malformed", Some("qty")),
+        (
+            "qty and lines",
+            &buyer,
+            &orders,
+            json!({"qty": 1, "lines": []}).to_string(),
+            400,
+            "malformed",
+            Some("lines"),
+        ),
+        (
+            "no lines",
+            &buyer,
+            &orders,
+            json!({"lines": []}).to_string(),
+            400,
+            "malformed",
+            Some("lines"),
+        ),
+        (
+            "nine lines",
+            &buyer,
+            &orders,
+            json!({"lines": vec![json!({"variantId": drop, "qty": 1}); 9]}).to_string(),
+            400,
+            "malformed",
+            Some("lines"),
+        ),
+        (
+            "bad variant",
+            &buyer,
+            &orders,
+            json!({"lines": [{"variantId": "x", "qty": 1}]}).to_string(),
+            400,
+            "malformed",
+            Some("lines[0].variantId"),
+        ),
+        (
+            "line without qty",
+            &buyer,
+            &orders,
+            json!({"lines": [{"variantId": drop}]}).to_string(),
+            400,
+            "malformed",
+            Some("lines[0].qty"),
+        ),
+        (
+            "unknown member",
+            &buyer,
+            &orders,
+            "{\"qty\":1,\"price\":1}".into(),
+            400,
+            "malformed",
+            Some("price"),
+        ),
+        (
+            "repeated member",
+            &buyer,
+            &orders,
+            "{\"qty\":1,\"qty\":2}".into(),
+            400,
+            "malformed",
+            Some("qty"),
+        ),
+        (
+            "another drop",
+            &buyer,
+            &orders,
+            json!({"qty": 1, "dropId": Uuid::now_v7()}).to_string(),
+            400,
+            "malformed",
+            Some("dropId"),
+        ),
+        ("no drop", &buyer, "/orders", "{\"qty\":1}".into(), 400, "malformed", Some("dropId")),
+        (
+            "drop no UUID",
+            &buyer,
+            "/orders",
+            "{\"qty\":1,\"dropId\":\"x\"}".into(),
+            400,
+            "malformed",
+            Some("dropId"),
+        ),
+        (
+            "empty payment method",
+            &buyer,
+            &orders,
+            "{\"qty\":1,\"paymentMethodId\":\"\"}".into(),
+            400,
+            "malformed",
+            Some("paymentMethodId"),
+        ),
+        (
+            "bad ifSoldOut",
+            &buyer,
+            &orders,
+            "{\"qty\":1,\"ifSoldOut\":\"maybe\"}".into(),
+            400,
+            "malformed",
+            Some("ifSoldOut"),
+        ),
+        (
+            "too large",
+            &buyer,
+            &orders,
+            format!("{{\"qty\":1,\"paymentMethodId\":\"{}\"}}", "x".repeat(70_000)),
+            413,
+            "too_large",
+            None,
+        ),
+        (
+            "path no UUID",
+            &buyer,
+            "/drops/x/orders",
+            "{\"qty\":1}".into(),
+            404,
+            "unknown_drop",
+            None,
+        ),
+        (
+            "foreign creator",
+            &buyer,
+            &schedules,
+            drop_request(5).to_string(),
+            403,
+            "forbidden",
+            None,
+        ),
+        (
+            "no time zone offset",
+            &owner,
+            &schedules,
+            with(|r| r["startsAt"] = json!("2030-01-01T00:00:00")),
+            400,
+            "malformed",
+            Some("startsAt"),
+        ),
+        (
+            "absurd year",
+            &owner,
+            &schedules,
+            with(|r| r["endsAt"] = json!("99999-01-01T00:00:00Z")),
+            400,
+            "malformed",
+            Some("endsAt"),
+        ),
+        (
+            "ends before it starts",
+            &owner,
+            &schedules,
+            with(|r| r["endsAt"] = json!("2019-01-01T00:00:00Z")),
+            400,
+            "malformed",
+            Some("endsAt"),
+        ),
+        (
+            "unknown zone",
+            &owner,
+            &schedules,
+            with(|r| r["timeZone"] = json!("Mars/Olympus")),
+            400,
+            "malformed",
+            Some("timeZone"),
+        ),
+        (
+            "no stock",
+            &owner,
+            &schedules,
+            with(|r| r["stock"] = json!(0)),
+            400,
+            "malformed",
+            Some("stock"),
+        ),
+        (
+            "too much stock",
+            &owner,
+            &schedules,
+            with(|r| r["stock"] = json!(10_000_001)),
+            400,
+            "malformed",
+            Some("stock"),
+        ),
+        (
+            "negative price",
+            &owner,
+            &schedules,
+            with(|r| r["price"]["amount"] = json!(-1)),
+            400,
+            "malformed",
+            Some("price"),
+        ),
+        (
+            "odd currency",
+            &owner,
+            &schedules,
+            with(|r| r["price"]["currency"] = json!("euro")),
+            400,
+            "malformed",
+            Some("price"),
+        ),
+        (
+            "no title",
+            &owner,
+            &schedules,
+            with(|r| r["title"] = json!("")),
+            400,
+            "malformed",
+            Some("title"),
+        ),
+        (
+            "long title",
+            &owner,
+            &schedules,
+            with(|r| r["title"] = json!("x".repeat(201))),
+            400,
+            "malformed",
+            Some("title"),
+        ),
+        (
+            "hold 0",
+            &owner,
+            &schedules,
+            with(|r| r["holdSeconds"] = json!(0)),
+            400,
+            "malformed",
+            Some("holdSeconds"),
+        ),
+        (
+            "limit 0",
+            &owner,
+            &schedules,
+            with(|r| r["limitPerUser"] = json!(0)),
+            400,
+            "malformed",
+            Some("limitPerUser"),
+        ),
+        (
+            "product no UUID",
+            &owner,
+            &schedules,
+            with(|r| r["productId"] = json!(7)),
+            400,
+            "malformed",
+            Some("productId"),
+        ),
+    ];
+    for (what, client, path, body, expected, code, field) in rows {
+        let request =
+            client.request(Method::POST, path).header("idempotency-key", what.replace(' ', "-"));
+        let request = request.header("content-type", "application/json").body(body);
+        let (status, body) = answer(request.send().await.unwrap()).await;
+        assert_problem(what, status, &body, expected, code, field);
+    }
+    let good = "{\"qty\":1}";
+    let post = || {
+        buyer.request(Method::POST, &orders).header("content-type", "application/json").body(good)
+    };
+    for key in ["", " ", "a b", "ä", &"x".repeat(129)] {
+        let request = post().header("idempotency-key", key.as_bytes());
+        let (status, body) = answer(request.send().await.unwrap()).await;
+        assert_problem("key", status, &body, 400, "malformed", Some("Idempotency-Key"));
+    }
+    let (status, body) = answer(post().send().await.unwrap()).await;
+    assert_problem("no key", status, &body, 400, "malformed", Some("Idempotency-Key"));
+    let (status, body) = answer(
+        post().header("idempotency-key", "k").header("prefer", "wait=soon").send().await.unwrap(),
+    )
+    .await;
+    assert_problem("prefer", status, &body, 400, "malformed", Some("Prefer"));
+    for media in ["text/plain", "application/json; charset=latin1", ""] {
+        let request = buyer
+            .request(Method::POST, &orders)
+            .header("idempotency-key", "k")
+            .header("content-type", media);
+        let (status, body) = answer(request.body(good).send().await.unwrap()).await;
+        assert_problem(media, status, &body, 415, "unsupported_media_type", None);
+    }
+    let other_site = Site::embedded();
+    let minted_elsewhere = other_site.token(Uuid::now_v7(), "");
+    let tampered = format!("{}x", buyer.token);
+    let expired = expired_token(&site);
+    let calls = [
+        (Method::POST, orders.clone()),
+        (Method::POST, "/orders".into()),
+        (Method::DELETE, format!("/orders/{drop}")),
+        (Method::GET, format!("/orders/{drop}")),
+        (Method::GET, format!("/orders/{drop}/events")),
+        (Method::POST, schedules.clone()),
+        (Method::POST, format!("/drops/{drop}/open")),
+        (Method::POST, format!("/drops/{drop}/close")),
+        (Method::POST, format!("/creators/{creator_id}/follow")),
+        (Method::DELETE, format!("/creators/{creator_id}/follow")),
+    ];
+    for (method, path) in calls {
+        for token in ["", "nonsense", &tampered, &minted_elsewhere, &expired] {
+            let client = node.client(token);
+            let request = client.request(method.clone(), &path).header("idempotency-key", "k");
+            let (status, body) =
+                answer(request.json(&json!({"qty": 1})).send().await.unwrap()).await;
+            assert_problem(
+                &format!("{method} {path} {token}"),
+                status,
+                &body,
+                401,
+                "unauthorized",
+                None,
+            );
+        }
+    }
+    let (status, body) = buyer.get(&format!("/orders/{drop}?after=made-up")).await;
+    assert_problem("made-up position", status, &body, 400, "malformed", Some("after"));
+    let (status, body) = buyer.get(&format!("/orders/{drop}?waitMs=-1")).await;
+    assert_problem("negative wait", status, &body, 400, "malformed", Some("waitMs"));
+    let (status, body) = buyer.get("/nothing/here").await;
+    assert_problem("no route", status, &body, 404, "not_found", None);
+    let put = buyer.request(Method::PUT, &orders).send().await.unwrap();
+    let (status, body) = answer(put).await;
+    assert_problem("no method", status, &body, 405, "method_not_allowed", None);
+    assert_eq!(intents_decided(&buyer).await, before, "nothing of this reached the log");
+
+    // Well formed, but not the caller's: the writer refuses.
+    let (status, body) = buyer.post(&orders, "mine", &json!({"qty": 1})).await;
+    assert_eq!(status, 201, "{body}");
+    let id = body["order"]["id"].as_str().unwrap().to_owned();
+    let stranger = node.client(&site.token(Uuid::now_v7(), ""));
+    let request =
+        stranger.request(Method::DELETE, &format!("/orders/{id}")).header("prefer", "wait=20");
+    let (status, body) = answer(request.send().await.unwrap()).await;
+    assert_problem("foreign cancel", status, &body, 404, "unknown_order", None);
+    let (status, body) = stranger.get(&format!("/orders/{id}")).await;
+    assert_problem("foreign read", status, &body, 404, "unknown_order", None);
+    let close =
+        stranger.request(Method::POST, &format!("/drops/{drop}/close")).header("prefer", "wait=20");
+    let (status, body) = answer(close.send().await.unwrap()).await;
+    assert_problem("foreign close", status, &body, 403, "not_creator", None);
+    let (_, body) = buyer.get(&format!("/orders/{id}")).await;
+    assert_eq!(body["status"], "CONFIRMED", "the order was not touched");
+    let (status, body) = creator.get(&format!("/orders/{id}")).await;
+    assert_eq!(status, 200, "the drop's creator sees it: {body}");
+}
+
+/// A token signed with the right key that ran out a minute ago.
+fn expired_token(site: &Site) -> String {
+    let pem = std::fs::read(site.path("keys/signing-key.pem")).unwrap();
+    let key = jsonwebtoken::EncodingKey::from_ed_pem(&pem).unwrap();
+    let now = now_ms() / 1_000;
+    let claims = json!({"sub": Uuid::now_v7(), "iat": now - 120, "exp": now - 60});
+    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA), &claims, &key)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_placed_polled_replayed_and_cancelled() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let mut request = drop_request(5);
+    request["price"]["amount"] = json!(1_999);
+    request["limitPerUser"] = json!(2);
+    let (drop, _) = schedule(&site, &node, &request).await;
+    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let orders = format!("/drops/{drop}/orders");
+    let response = buyer
+        .request(Method::POST, &orders)
+        .header("idempotency-key", "\"k\"")
+        .json(&json!({"qty": 2}))
+        .send()
+        .await
+        .unwrap();
+    let location = response.headers()["location"].to_str().unwrap().to_owned();
+    let (status, body) = answer(response).await;
+    assert_eq!((status, &body["order"]["status"]), (202, &json!("PENDING")));
+    let (status, order) = buyer.get(&format!("{location}&waitMs=10000")).await;
+    assert_eq!(
+        (status, &order["status"], &order["total"]["amount"]),
+        (200, &json!("RESERVED"), &json!(3_998))
+    );
+    assert_eq!(order["id"], body["order"]["id"]);
+    let hold = order["holdExpiresAt"].as_str().unwrap() > order["decidedAt"].as_str().unwrap();
+    assert!(hold, "{order}");
+    let response = buyer
+        .request(Method::POST, "/orders")
+        .header("idempotency-key", "k")
+        .header("prefer", "wait=20")
+        .json(&json!({"dropId": drop, "lines": [{"variantId": drop, "qty": 2}]}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        response.headers()["idempotent-replayed"],
+        "true",
+        "another spelling of the same request"
+    );
+    assert_eq!(response.status(), 200);
+    let (status, body) = buyer.post(&orders, "k", &json!({"qty": 1})).await;
+    assert_problem("key reused", status, &body, 422, "key_reused", None);
+    let (status, body) = buyer.post(&orders, "l", &json!({"qty": 1})).await;
+    assert_problem("limit", status, &body, 409, "limit_exceeded", None);
+    assert_eq!((&body["heldOrderId"], &body["retry"]), (&order["id"], &json!("new-key")));
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    for _ in 0..2 {
+        let cancel =
+            buyer.request(Method::DELETE, &path).header("prefer", "wait=20").send().await.unwrap();
+        let (status, body) = answer(cancel).await;
+        assert_eq!((status, &body["order"]["status"]), (200, &json!("CANCELLED")));
+    }
+    let (_, body) = buyer.get(&format!("/drops/{drop}")).await;
+    assert_eq!(body["stock"]["available"], 5);
+    let (status, body) = buyer.get(&format!("/orders/{}?waitMs=100", Uuid::now_v7())).await;
+    assert_problem("unknown order", status, &body, 404, "unknown_order", None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_order_is_refused_and_its_key_is_unspent() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let mut request = drop_request(1);
+    let opens = now_ms() + 3_000;
+    request["startsAt"] = json!(instant(opens));
+    let (drop, _) = schedule(&site, &node, &request).await;
+    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let orders = format!("/drops/{drop}/orders");
+    let mut early = 0;
+    loop {
+        let (status, body) = buyer.post(&orders, "key", &json!({"qty": 1})).await;
+        if status == 201 {
+            break;
+        }
+        assert_problem("early", status, &body, 409, "not_open", None);
+        assert_eq!(body["retry"], "safe");
+        assert!(body["opensInMs"].as_i64().unwrap() <= 3_000);
+        early += 1;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(early > 5 && now_ms() >= opens, "{early} early answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_tell_a_buyer_and_a_page_what_happens() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let mut request = drop_request(3);
+    request["price"]["amount"] = json!(100);
+    request["holdSeconds"] = json!(1);
+    let (drop, _) = schedule(&site, &node, &request).await;
+    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let page = buyer.request(Method::GET, &format!("/drops/{drop}/events")).send().await.unwrap();
+    let (status, body) =
+        buyer.post(&format!("/drops/{drop}/orders"), "k", &json!({"qty": 1})).await;
+    assert_eq!(status, 201, "{body}");
+    let path = format!("/orders/{}/events", body["order"]["id"].as_str().unwrap());
+    let stream = buyer.request(Method::GET, &path).send().await.unwrap();
+    let text = read_until(stream, "event: end").await;
+    let order: Vec<_> =
+        text.lines().filter(|l| l.starts_with("event:") || l.starts_with("id:")).collect();
+    assert_eq!(
+        order,
+        ["event: RESERVED", "id: 1", "event: EXPIRED", "id: 2", "event: end"],
+        "{text}"
+    );
+    let text = read_until(page, "data: {\"available\":3}").await;
+    assert!(text.starts_with("event: drop") && text.contains("event: stock"), "{text}");
+    let resumed =
+        buyer.request(Method::GET, &path).header("last-event-id", "1").send().await.unwrap();
+    let text = read_until(resumed, "event: end").await;
+    assert!(text.contains("event: EXPIRED") && !text.contains("RESERVED"), "{text}");
+    let done = buyer.request(Method::GET, &path).header("last-event-id", "2").send().await.unwrap();
+    assert_eq!(done.status(), 204);
+}
+
+async fn read_until(response: reqwest::Response, last: &str) -> String {
+    let mut text = String::new();
+    let mut bytes = response.bytes_stream();
+    let reading = async {
+        while let Some(chunk) = bytes.next().await {
+            text.push_str(&String::from_utf8_lossy(&chunk.unwrap()));
+            if text.contains(last) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.unwrap();
+    text.replace("event:", "event: ")
+        .replace("event:  ", "event: ")
+        .replace("id:", "id: ")
+        .replace("id:  ", "id: ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_is_read_back_by_position() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let (user, creator) = (Uuid::now_v7(), Uuid::now_v7());
+    let client = node.client(&site.token(user, ""));
+    let pair = format!("/users/{user}/follows/{creator}");
+    assert_eq!(client.get(&pair).await, (200, json!({"follows": false})));
+    for (method, follows) in [(Method::POST, true), (Method::POST, true), (Method::DELETE, false)] {
+        let (status, body) = answer(
+            client.request(method, &format!("/creators/{creator}/follow")).send().await.unwrap(),
+        )
+        .await;
+        assert_eq!((status, &body["following"]), (202, &json!(follows)));
+        let position = body["position"].as_str().unwrap();
+        let (status, body) = node.client("").get(&format!("{pair}?after={position}")).await;
+        assert_eq!((status, &body["follows"]), (200, &json!(follows)), "no token is needed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_health_metrics_and_the_api_itself() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let client = node.client("");
+    assert_eq!(client.get("/healthz").await.0, 200);
+    let (_, document) = client.get("/openapi.json").await;
+    let paths: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+    for path in [
+        "/orders",
+        "/orders/{id}",
+        "/drops/{id}/orders",
+        "/creators/{creator}/drops",
+        "/creators/{creator}/follow",
+        "/readyz",
+    ] {
+        assert!(paths.contains(&path.to_owned()), "{paths:?}");
+    }
+    let text = client.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    assert!(
+        text.contains("livedrops_partition_running{")
+            && text.contains("livedrops_http_seconds_bucket"),
+        "{text}"
+    );
+}

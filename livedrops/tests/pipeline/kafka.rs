@@ -1,0 +1,251 @@
+//! Real Kafka, real registry, real Postgres, real ClickHouse engine. One broker, so one test at a time.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::harness::*;
+
+static BROKER: Mutex<()> = Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_kills_in_a_burst_lose_nothing_and_decide_nothing_twice() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    survive_ten_kills(&site, true, Duration::from_secs(3)).await;
+    let text = assert_audit(&site, "data", true);
+    assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
+    assert!(text.contains("orders = log") && text.contains("decisions = log"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_sent_three_times_over_two_api_processes_is_one_order() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let first = site.start("data", false, &["all"]).await;
+    let second = site.start("api", true, &["ingest-api"]).await;
+    let (drop, _) = schedule(&site, &first, &drop_request(1_000)).await;
+    let path = format!("/drops/{drop}/orders");
+    let mut sending = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let token = site.token(Uuid::now_v7(), "");
+        let nodes = [first.client(&token), second.client(&token), first.client(&token)];
+        let path = path.clone();
+        sending.spawn(async move {
+            let body = json!({"qty": 2});
+            let key = format!("key-{number}");
+            let (a, b, c) = tokio::join!(
+                nodes[0].post(&path, &key, &body),
+                nodes[1].post(&path, &key, &body),
+                nodes[2].post(&path, &key, &body)
+            );
+            let other = nodes[1].post(&path, &key, &json!({"qty": 3})).await;
+            ([a, b, c], other)
+        });
+    }
+    while let Some(answers) = sending.join_next().await {
+        let (answers, (other_status, other)) = answers.unwrap();
+        let created = answers.iter().filter(|(status, _)| *status == 201).count();
+        let replayed = answers.iter().filter(|(status, _)| *status == 200).count();
+        assert_eq!((created, replayed), (1, 2), "{answers:?}");
+        let orders: Vec<_> = answers
+            .iter()
+            .map(|(_, body)| {
+                let mut order = body["order"].clone();
+                order.as_object_mut().unwrap().remove("serverTime");
+                order
+            })
+            .collect();
+        assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
+        assert_eq!((other_status, &other["code"]), (422, &json!("key_reused")));
+    }
+    let (_, body) = first.client("").get(&format!("/drops/{drop}")).await;
+    assert_eq!(
+        body["variants"][0]["sold"], 100,
+        "fifty orders of two units each, whatever was sent"
+    );
+    drop_nodes([first, second]);
+    assert_audit(&site, "data", false);
+}
+
+fn drop_nodes<const N: usize>(nodes: [Node; N]) {
+    nodes.into_iter().for_each(|node| assert_eq!(node.terminate(), Some(0)));
+}
+
+/// Appends raw bytes to the order intents, as a broken or hostile program would.
+fn append_raw(partition: i32, values: &[Vec<u8>]) {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", from_stack("LIVEDROPS_KAFKA__BROKERS"))
+        .create()
+        .unwrap();
+    for value in values {
+        let record: BaseRecord<'_, (), [u8]> =
+            BaseRecord::to("order-intents").partition(partition).payload(value.as_slice());
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+fn partition_of(drop: Uuid) -> i32 {
+    i32::from(schemas::ids::DropId::from(drop).partition(12).0)
+}
+
+async fn state_of(client: &Client, partition: i32) -> (String, String) {
+    let (_, body) = client.get("/readyz").await;
+    let partitions = body["partitions"].as_array().unwrap();
+    let found = partitions
+        .iter()
+        .find(|p| p["processor"] == "reservations" && p["partition"] == partition)
+        .unwrap();
+    (found["state"].as_str().unwrap().to_owned(), found["reason"].as_str().unwrap_or("").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop, _) = schedule(&site, &node, &drop_request(100)).await;
+    let partition = partition_of(drop);
+    let random: Vec<u8> = (0..64_u8).map(|i| i.wrapping_mul(97).wrapping_add(131)).collect();
+    let unknown = [&[0, 0, 15, 66, 64][..], &random].concat();
+    append_raw(
+        partition,
+        &[random.clone(), b"{\"hello\":1}".to_vec(), Vec::new(), unknown.clone()],
+    );
+    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let path = format!("/drops/{drop}/orders");
+    let (status, body) = buyer.post(&path, "after-poison", &json!({"qty": 1})).await;
+    assert_eq!(status, 201, "the partition goes on: {body}");
+
+    // The registry is away (stopped, so that every call times out): an unknown id must wait, not be judged.
+    let registry: u32 = from_stack("STACK_REGISTRY_PID").parse().unwrap();
+    signal(registry, "STOP");
+    let later = [&[0, 0, 15, 66, 65][..], &random].concat();
+    append_raw(partition, &[later]);
+    let started = Instant::now();
+    let reason = loop {
+        let (state, reason) = state_of(&buyer, partition).await;
+        if state == "stalled" {
+            break reason;
+        }
+        assert!(started.elapsed() < PATIENCE, "{state}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let pending = buyer
+        .request(Method::POST, &path)
+        .header("idempotency-key", "while-stalled")
+        .json(&json!({"qty": 1}))
+        .send()
+        .await
+        .unwrap();
+    let location = pending.headers()["location"].to_str().unwrap().to_owned();
+    signal(registry, "CONT");
+    assert!(reason.contains("registry is unreachable"), "{reason}");
+    let (status, body) = buyer.get(&format!("{location}&waitMs=30000")).await;
+    assert_eq!((status, &body["status"]), (200, &json!("CONFIRMED")), "nothing was lost: {body}");
+    assert_eq!(node.terminate(), Some(0));
+
+    let list = site.run("data", false, &["dead-letters", "list"]);
+    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    for expected in
+        ["magic byte", "5-byte", "schema id 1000000 is unknown", "schema id 1000001 is unknown"]
+    {
+        assert!(list.contains(expected), "{expected}: {list}");
+    }
+    let line = list.lines().find(|line| line.contains("first byte is 0x7b")).unwrap();
+    let place = line.split_whitespace().next().unwrap();
+    let shown = site.run("data", false, &["dead-letters", "show", place]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("{\"hello\":1}"), "{shown:?}");
+    assert_audit(&site, "data", false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_refuses_an_incompatible_schema() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let registered = site.run("data", false, &["schemas", "register"]);
+    assert!(registered.status.success(), "{registered:?}");
+    let url = from_stack("LIVEDROPS_KAFKA__REGISTRY_URL");
+    let http = reqwest::Client::new();
+    let config: Value =
+        http.get(format!("{url}/config")).send().await.unwrap().json().await.unwrap();
+    assert_eq!(config["compatibilityLevel"], "FULL_TRANSITIVE");
+    let mut schema: Value = serde_json::from_str(schemas::avro::RELEASED[0].text).unwrap();
+    schema["fields"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "novel", "type": "string", "doc": "no default"}));
+    let body = json!({"schema": schema.to_string(), "schemaType": "AVRO"});
+    let post = http.post(format!("{url}/subjects/order-intents-value/versions")).json(&body);
+    let response = post.send().await.unwrap();
+    assert_eq!(response.status(), 409, "{}", response.text().await.unwrap());
+    schema["fields"].as_array_mut().unwrap().last_mut().unwrap()["default"] = json!("");
+    let compatible = json!({"schema": schema.to_string(), "schemaType": "AVRO"});
+    let check = http
+        .post(format!("{url}/compatibility/subjects/order-intents-value/versions/latest"))
+        .json(&compatible);
+    let answer: Value = check.send().await.unwrap().json().await.unwrap();
+    assert_eq!(answer["is_compatible"], true, "a field with a default is welcome: {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_time() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    // Single roles make nothing by themselves.
+    for arguments in [["topics", "apply"], ["schemas", "register"], ["topics", "plan"]] {
+        let output = site.run("none", false, &arguments);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let api = site.start("api", true, &["ingest-api"]).await;
+    let mut paused = site.command("zombie", false, &["processor", "reservations"]).spawn().unwrap();
+    let mut request = drop_request(100);
+    let opens = now_ms() + 6_000;
+    request["startsAt"] = json!(instant(opens));
+    request["endsAt"] = json!(instant(opens + 1_500));
+    let (drop, _) = schedule(&site, &api, &request).await;
+    signal(paused.id(), "STOP");
+    // Appended while nobody decides: before the opening, while on sale, after the closing.
+    let mut sent = Vec::new();
+    for (due, expected) in [
+        (opens - 300, "not_open"),
+        (opens + 300, "CONFIRMED"),
+        (opens + 1_200, "CONFIRMED"),
+        (opens + 2_000, "not_open"),
+    ] {
+        let left = due - now_ms();
+        tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
+        let buyer = api.client(&site.token(Uuid::now_v7(), ""));
+        let post = buyer
+            .request(Method::POST, &format!("/drops/{drop}/orders"))
+            .header("idempotency-key", "k");
+        let response = post.json(&json!({"qty": 1})).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        sent.push((buyer, response.headers()["location"].to_str().unwrap().to_owned(), expected));
+    }
+    // A successor takes over, then the zombie wakes up and must find itself fenced.
+    let mut successor =
+        site.command("successor", false, &["processor", "reservations"]).spawn().unwrap();
+    for (buyer, location, expected) in sent {
+        let (_, body) = buyer.get(&format!("{location}&waitMs=30000")).await;
+        let outcome = if body["status"] == "REJECTED" { &body["reason"] } else { &body["status"] };
+        assert_eq!(outcome, expected, "{body}");
+    }
+    signal(paused.id(), "CONT");
+    let buyer = api.client(&site.token(Uuid::now_v7(), ""));
+    let (status, body) =
+        buyer.post(&format!("/drops/{drop}/orders"), "late", &json!({"qty": 1})).await;
+    assert_eq!((status, &body["code"]), (409, &json!("not_open")));
+    for child in [&mut paused, &mut successor] {
+        signal(child.id(), "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    drop_nodes([api]);
+    assert_audit(&site, "zombie", false);
+}
