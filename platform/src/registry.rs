@@ -1,5 +1,6 @@
 //! A Confluent-compatible schema registry over HTTP: five calls, so no client library.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};
@@ -33,6 +34,8 @@ pub struct HttpRegistry {
     client: Client,
     /// Drives requests made by partition threads, which are no tokio workers.
     handle: Handle,
+    /// Ids never change, so each is asked for once: (subject, text, id).
+    known: Arc<Mutex<Vec<(String, String, u32)>>>,
 }
 
 fn unreachable(error: impl std::fmt::Display) -> RegistryError {
@@ -46,7 +49,12 @@ impl HttpRegistry {
     /// Where no HTTP client can be made.
     pub fn new(url: &str, handle: Handle) -> Result<Self, RegistryError> {
         let client = Client::builder().timeout(TIMEOUT).build().map_err(unreachable)?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), client, handle })
+        Ok(Self {
+            url: url.trim_end_matches('/').to_owned(),
+            client,
+            handle,
+            known: Arc::default(),
+        })
     }
 
     async fn call(
@@ -73,6 +81,11 @@ impl HttpRegistry {
     /// # Errors
     /// Where the registry does not take the setting.
     pub async fn require_full_compatibility(&self) -> Result<(), RegistryError> {
+        // Asked first: setting it is a write that every start would pay for.
+        let (_, body) = self.call(Method::GET, "/config", None).await?;
+        if body.get("compatibilityLevel").and_then(Value::as_str) == Some("FULL_TRANSITIVE") {
+            return Ok(());
+        }
         let level = json!({"compatibility": "FULL_TRANSITIVE"});
         let (status, body) = self.call(Method::PUT, "/config", Some(level)).await?;
         if status.is_success() {
@@ -104,13 +117,18 @@ impl HttpRegistry {
     }
 
     async fn look_up(&self, subject: &str, text: &str) -> Result<u32, RegistryError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., id)) = known().iter().find(|(of, has, _)| of == subject && has == text) {
+            return Ok(*id);
+        }
         let path = format!("/subjects/{subject}");
         let (status, body) = self.call(Method::POST, &path, Some(schema_body(text))).await?;
         let id = body.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
-        match id {
-            Some(id) if status.is_success() => Ok(id),
-            _ => Err(RegistryError::NotRegistered(subject.to_owned())),
-        }
+        let Some(id) = id.filter(|_| status.is_success()) else {
+            return Err(RegistryError::NotRegistered(subject.to_owned()));
+        };
+        known().push((subject.to_owned(), text.to_owned(), id));
+        Ok(id)
     }
 
     async fn fetch(&self, id: u32) -> Result<Option<String>, RegistryError> {

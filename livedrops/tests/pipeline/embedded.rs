@@ -10,7 +10,7 @@ use crate::harness::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_kills_in_a_burst_lose_nothing_and_decide_nothing_twice() {
     let site = Site::embedded();
-    survive_ten_kills(&site, false, Duration::from_secs(3)).await;
+    survive_ten_kills(&site, false).await;
     let text = assert_audit(&site, "data", false);
     assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
 }

@@ -17,7 +17,7 @@ static BROKER: Mutex<()> = Mutex::const_new(());
 async fn ten_kills_in_a_burst_lose_nothing_and_decide_nothing_twice() {
     let _broker = BROKER.lock().await;
     let site = Site::kafka();
-    survive_ten_kills(&site, true, Duration::from_secs(3)).await;
+    survive_ten_kills(&site, true).await;
     let text = assert_audit(&site, "data", true);
     assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
     assert!(text.contains("orders = log") && text.contains("decisions = log"), "{text}");

@@ -130,6 +130,7 @@ pub struct KafkaLog {
     cluster_id: String,
     partitions: u16,
     appender: Arc<KafkaAppender>,
+    uncommitted: Arc<Reader>,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -168,7 +169,13 @@ impl KafkaLog {
             .ok_or_else(|| unreachable("the brokers tell no cluster id".into()))?;
         let appender =
             KafkaAppender::new(settings.clone()).map_err(|error| unreachable(error.to_string()))?;
-        Ok(Self { settings, cluster_id, partitions, appender: Arc::new(appender) })
+        Ok(Self {
+            settings,
+            cluster_id,
+            partitions,
+            appender: Arc::new(appender),
+            uncommitted: Arc::new(reader),
+        })
     }
 
     /// Partitions of every topic.
@@ -199,6 +206,7 @@ impl KafkaLog {
             topology,
             partition,
             self.appender.clone(),
+            self.uncommitted.clone(),
         )
     }
 

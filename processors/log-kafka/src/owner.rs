@@ -66,11 +66,12 @@ pub struct OwnedPartition {
     partition: Partition,
     appender: Arc<KafkaAppender>,
     /// End offsets are asked with `read_uncommitted`: any other client calls the last stable offset the end.
-    uncommitted: Reader,
-    decisions: Reader,
+    /// Shared by every partition of the process; it never reads.
+    uncommitted: Arc<Reader>,
+    /// Reads the decisions during recovery, then the intents.
+    reader: Reader,
     decisions_at: Option<i64>,
     decisions_end: i64,
-    intents: Reader,
     stash: VecDeque<IntentRecord>,
     at_end: bool,
     producer: Option<DecisionProducer>,
@@ -116,11 +117,11 @@ impl OwnedPartition {
         topology: Topology,
         partition: Partition,
         appender: Arc<KafkaAppender>,
+        uncommitted: Arc<Reader>,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            uncommitted: settings.reader("read_uncommitted")?,
-            decisions: settings.reader("read_committed")?,
-            intents: settings.reader("read_committed")?,
+            uncommitted,
+            reader: settings.reader("read_committed")?,
             settings,
             log_id,
             topology,
@@ -166,10 +167,10 @@ impl OwnedPartition {
         Ok(low..high)
     }
 
-    fn assign(&self, consumer: &Reader, topic: Topic, offset: i64) -> Result<(), LogError> {
+    fn assign(&self, topic: Topic, offset: i64) -> Result<(), LogError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic.name, i32::from(self.partition.0), Offset::Offset(offset))
-            .and_then(|()| consumer.assign(&list))
+            .and_then(|()| self.reader.assign(&list))
             .map_err(|error| LogError::Recover(error.to_string()))
     }
 
@@ -198,7 +199,7 @@ impl OwnedPartition {
 
     /// Takes what one poll of the intents brings; false for nothing.
     fn poll_once(&mut self, timeout: Duration) -> Result<bool, LogError> {
-        let record = match self.intents.poll(timeout) {
+        let record = match self.reader.poll(timeout) {
             None => return Ok(false),
             Some(Ok(message)) => intent_record(&message),
             Some(Err(KafkaError::PartitionEOF(_))) => {
@@ -279,17 +280,17 @@ impl Log for OwnedPartition {
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         if self.decisions_at != Some(from) {
             // The fence has decided every older transaction, but its markers may still be on their way.
-            let stable = self.range(&self.decisions, self.topology.decisions)?.end;
+            let stable = self.range(&self.reader, self.topology.decisions)?.end;
             if stable < self.decisions_end {
                 std::thread::sleep(Duration::from_millis(5));
                 return Ok((Vec::new(), from));
             }
-            self.assign(&self.decisions, self.topology.decisions, from)?;
+            self.assign(self.topology.decisions, from)?;
         }
         let mut records = Vec::new();
         let mut next = from;
         while records.len() < READ_RECORDS_MAX && next < self.decisions_end {
-            match self.decisions.poll(READ_WAIT) {
+            match self.reader.poll(READ_WAIT) {
                 None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
                 // Markers at the end have no message of their own.
                 Some(Err(KafkaError::PartitionEOF(_))) => next = self.decisions_end,
@@ -302,18 +303,14 @@ impl Log for OwnedPartition {
             }
         }
         self.decisions_at = Some(next);
-        if next >= self.decisions_end {
-            // Nothing more is read: stop fetching.
-            drop(self.decisions.unassign());
-            self.decisions_at = None;
-        }
         Ok((records, next))
     }
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
         self.stash.clear();
         self.at_end = false;
-        self.assign(&self.intents, self.topology.intents, offset)
+        self.decisions_at = None;
+        self.assign(self.topology.intents, offset)
     }
 
     fn poll_intents(

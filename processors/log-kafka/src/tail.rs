@@ -28,6 +28,9 @@ impl std::fmt::Debug for KafkaTail {
     }
 }
 
+/// Between two questions for a leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
+
 fn unreachable(error: impl std::fmt::Display) -> TailError {
     TailError::Unreachable(error.to_string())
 }
@@ -43,9 +46,7 @@ impl KafkaTail {
         let mut positions = Vec::new();
         let mut list = TopicPartitionList::new();
         for partition in (0..partitions).map(Partition) {
-            let (low, high) = consumer
-                .fetch_watermarks(topic.name, i32::from(partition.0), METADATA_TIMEOUT)
-                .map_err(unreachable)?;
+            let (low, high) = watermarks(&consumer, topic, partition)?;
             let position = match start(partition) {
                 TailStart::Beginning => low,
                 TailStart::Offset(offset) if offset < low || offset > high => {
@@ -135,6 +136,39 @@ impl Tail for KafkaTail {
         }
         Ok(self.positions.clone())
     }
+}
+
+/// Where a partition begins and ends. A partition that was just made, or whose leader moves, has no leader
+/// for a moment: that is waited for.
+fn watermarks(
+    consumer: &Reader,
+    topic: Topic,
+    partition: Partition,
+) -> Result<(i64, i64), TailError> {
+    let tries = METADATA_TIMEOUT.as_millis() / LEADER_PAUSE.as_millis();
+    let mut last = String::new();
+    for _ in 0..tries {
+        match consumer.fetch_watermarks(topic.name, i32::from(partition.0), METADATA_TIMEOUT) {
+            Ok(range) => return Ok(range),
+            Err(error) => {
+                let code = error.rdkafka_error_code();
+                last = error.to_string();
+                if !matches!(
+                    code,
+                    Some(
+                        RDKafkaErrorCode::NotLeaderForPartition
+                            | RDKafkaErrorCode::LeaderNotAvailable
+                            | RDKafkaErrorCode::UnknownTopicOrPartition
+                            | RDKafkaErrorCode::UnknownPartition
+                    )
+                ) {
+                    break;
+                }
+                std::thread::sleep(LEADER_PAUSE);
+            }
+        }
+    }
+    Err(TailError::Unreachable(last))
 }
 
 fn partition_of(number: i32) -> Partition {
