@@ -6,7 +6,7 @@ use schemas::ids::Chain;
 use crate::{Finding, LoggedDecision};
 
 /// Checks every record against the one before it; returns the last link.
-pub fn check(decisions: &[LoggedDecision], findings: &mut Vec<Finding>) -> Chain {
+pub fn check<B>(decisions: &[LoggedDecision<B>], findings: &mut Vec<Finding>) -> Chain {
     let mut link = FIRST_LINK;
     let mut found =
         |offset, what: String| findings.push(Finding { checker: "chain", offset, what });

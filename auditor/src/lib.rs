@@ -10,6 +10,7 @@
 //! | [`answers`] | I2: one decision per intent offset, echoing the intent's id |
 //! | [`stock`] | I1: units conserved, and equal to what the orders themselves add up to |
 //! | [`rules`] | each outcome is the one the rules give, recomputed from the rows before it |
+//! | [`follows`] | a creator's counter is the size of the follower set |
 //! | [`deadlines`] | I8: nothing opens, closes or lapses before its instant in log time, or late |
 //!
 //! Intents older than the topic's retention are gone; [`Report::intents_from`] says where the border is, and
@@ -21,6 +22,7 @@ pub mod answers;
 pub mod chain;
 pub mod deadlines;
 pub mod fold;
+pub mod follows;
 pub mod rules;
 pub mod stock;
 
@@ -46,13 +48,13 @@ pub struct LoggedIntent {
 
 /// A decision as the log holds it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct LoggedDecision {
+pub struct LoggedDecision<B = OrderBody> {
     /// Its offset.
     pub offset: i64,
     /// The framed bytes, for the chain.
     pub value: Vec<u8>,
     /// The record.
-    pub decision: Decision<OrderBody>,
+    pub decision: Decision<B>,
 }
 
 /// Something that must not be.

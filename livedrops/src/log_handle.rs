@@ -1,6 +1,7 @@
 //! The one place that knows which log it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log_kafka::KafkaLog;
 use model::Topology;
@@ -101,16 +102,26 @@ impl LogHandle {
         })
     }
 
-    /// A tail of every partition of `topic`.
+    /// A tail of every partition of `topic` that shows records at once.
     pub(crate) fn tail(
         &self,
         topic: Topic,
         start: impl Fn(Partition) -> TailStart,
     ) -> Result<Box<dyn Tail>, Failure> {
+        self.gathering_tail(topic, start, Duration::ZERO)
+    }
+
+    /// A tail whose records may come as late as `gather`.
+    pub(crate) fn gathering_tail(
+        &self,
+        topic: Topic,
+        start: impl Fn(Partition) -> TailStart,
+        gather: Duration,
+    ) -> Result<Box<dyn Tail>, Failure> {
         Ok(match self {
             Self::Embedded(log) => Box::new(log.tail(topic, start)),
             Self::Kafka { log, .. } => {
-                Box::new(log.tail(topic, start).map_err(Failure::unreachable)?)
+                Box::new(log.tail(topic, start, gather).map_err(Failure::unreachable)?)
             }
         })
     }

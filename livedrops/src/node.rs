@@ -1,5 +1,6 @@
 //! One process of the pipeline: log, owners, window, views and HTTP, started and stopped together.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ use crate::views::{self, ViewContext};
 const WINDOW_DECISIONS: i64 = 50_000;
 /// Intents that may wait for the log at once; beyond it ingest sheds load.
 const IN_FLIGHT_MAX: usize = 20_000;
+/// How often ended owners are looked after, and how soon the supervisor stops.
+const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(5);
+const SUPERVISOR_POLL: Duration = Duration::from_millis(100);
 /// Longest drain of open requests.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -103,6 +107,7 @@ impl Node {
     ) -> Result<(), Failure> {
         // First: partitions recover while the views connect.
         self.start_owners(config, roles).await?;
+        self.threads.push(self.supervise()?);
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
             self.postgres = Some(Arc::new(views));
@@ -143,6 +148,24 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Looks after owners that ended by themselves.
+    fn supervise(&self) -> Result<JoinHandle<()>, Failure> {
+        let (stop, owners) = (self.stop.clone(), self.owners.clone());
+        let run = move || {
+            let mut ended = BTreeSet::new();
+            let mut looked = platform::clock::monotonic();
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(SUPERVISOR_POLL);
+                if looked.elapsed() >= SUPERVISOR_INTERVAL {
+                    owners.restart_ended(&mut ended);
+                    looked = platform::clock::monotonic();
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("supervisor".into());
+        thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))
     }
 
     fn elect(&self, name: ProcessorName, election: Election) -> Result<JoinHandle<()>, Failure> {

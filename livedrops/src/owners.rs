@@ -1,6 +1,6 @@
 //! The owners of partitions in this process: one OS thread each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ struct Owner {
     thread: JoinHandle<()>,
 }
 
-type Key = (ProcessorName, Partition);
+pub(crate) type Key = (ProcessorName, Partition);
 
 /// Starts and stops owners, knows how each is doing.
 pub(crate) struct Owners {
@@ -93,6 +93,27 @@ impl Owners {
             }
             Err(error) => tracing::error!(%error, "no thread for a partition"),
         }
+    }
+
+    /// Starts owners again that ended although their partition is still ours: fenced by a transaction that
+    /// took too long, or stopped by a full disk. `seen` holds those that had ended at the last look, so that
+    /// a zombie's group has time to take the partition away first. A refused partition stays stopped.
+    pub(crate) fn restart_ended(self: &Arc<Self>, seen: &mut BTreeSet<Key>) {
+        let ended: BTreeSet<Key> = lock(&self.running)
+            .iter()
+            .filter(|(_, owner)| owner.thread.is_finished())
+            .map(|(key, _)| *key)
+            .filter(|key| {
+                let statuses = lock(&self.statuses);
+                let state = statuses.get(key).map(|status| status.snapshot().state);
+                !matches!(state, Some(PartitionState::Refused(_)))
+            })
+            .collect();
+        for (name, partition) in ended.intersection(seen) {
+            tracing::warn!(?name, %partition, "the owner ended, starting it again");
+            self.start(*name, *partition);
+        }
+        *seen = ended;
     }
 
     /// Stops an owner and waits for its last commit.

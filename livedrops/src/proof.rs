@@ -9,10 +9,11 @@ use clickhouse_views::{ClickhouseViews, facts_of};
 use postgres_views::{OrderDigest, PostgresViews};
 use reservations::rows::StateRow;
 use runtime::{CommittedRecord, SchemaBook, Store, TailStart, state_hash, state_hash_of_rows};
+use schemas::follow::FollowBody;
 use schemas::framing;
 use schemas::ids::DropId;
 use schemas::partition::Partition;
-use schemas::topics::{ORDER_DECISIONS, ORDER_INTENTS, Topic};
+use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
 use serde::Serialize;
 use store_rocksdb::RocksStore;
 
@@ -69,6 +70,29 @@ fn read_topic(log: &LogHandle, topic: Topic) -> Result<Vec<CommittedRecord>, Fai
             records.extend(more);
         }
     }
+}
+
+/// Reads and audits the follow decisions: what is wrong, and how many pairs follow.
+pub(crate) fn prove_follows(
+    log: &LogHandle,
+    schemas: &SchemaBook,
+) -> Result<(Vec<(Partition, Finding)>, usize), Failure> {
+    let mut partitions: BTreeMap<Partition, Vec<LoggedDecision<FollowBody>>> = BTreeMap::new();
+    for record in read_topic(log, FOLLOW_DECISIONS)? {
+        let decision = read_decision(schemas, FOLLOW_DECISIONS, &record.value).map_err(|why| {
+            Failure::check(format!("decision at offset {}: {why}", record.offset))
+        })?;
+        let logged = LoggedDecision { offset: record.offset, value: record.value, decision };
+        partitions.entry(record.partition).or_default().push(logged);
+    }
+    let mut findings = Vec::new();
+    let mut pairs = 0;
+    for (partition, decisions) in partitions {
+        let (sets, _, found) = auditor::follows::audit(&decisions);
+        pairs += sets.values().map(std::collections::BTreeSet::len).sum::<usize>();
+        findings.extend(found.into_iter().map(|finding| (partition, finding)));
+    }
+    Ok((findings, pairs))
 }
 
 /// Reads and audits the order topics; with `only`, what is about that drop.

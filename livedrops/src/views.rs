@@ -25,6 +25,10 @@ use crate::tails::read_decision;
 
 /// Records folded at once.
 const RECORDS_MAX: usize = 5_000;
+/// A reader of the view waits this much longer; Postgres commits as much less often.
+const POSTGRES_LINGER: Duration = Duration::from_millis(20);
+/// `ClickHouse` makes a part of every insert: few and large ones keep it well.
+const CLICKHOUSE_LINGER: Duration = Duration::from_millis(500);
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Pause before a view is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -71,23 +75,37 @@ impl ViewContext {
         records.into_iter().map(place).collect()
     }
 
-    /// Tails `topic` from where `positions` say, handing every batch to `apply`.
+    /// Tails `topic` from where `positions` say, handing `apply` what has gathered within `linger`.
     fn follow<B: DeserializeOwned>(
         &self,
         topic: Topic,
         positions: &BTreeMap<Partition, i64>,
+        linger: Duration,
         mut apply: impl FnMut(Vec<Placed<B>>) -> ViewResult,
     ) -> ViewResult {
         let start = |partition: Partition| match positions.get(&partition) {
             Some(offset) => TailStart::Offset(*offset),
             None => TailStart::Beginning,
         };
-        let mut tail = self.log.tail(topic, start).map_err(|failure| failure.to_string())?;
+        let mut tail =
+            self.log.gathering_tail(topic, start, linger).map_err(|failure| failure.to_string())?;
         while !self.stop.load(Ordering::Relaxed) {
-            let records = tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
-            if !records.is_empty() {
-                apply(self.place(topic, records)?)?;
+            let mut records =
+                tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
+            if records.is_empty() {
+                continue;
             }
+            let first = platform::clock::monotonic();
+            while let Some(left) = linger.checked_sub(first.elapsed())
+                && records.len() < RECORDS_MAX
+                && !self.stop.load(Ordering::Relaxed)
+            {
+                let room = RECORDS_MAX - records.len();
+                let more =
+                    tail.poll(left.min(POLL_MAX), room).map_err(|error| error.to_string())?;
+                records.extend(more);
+            }
+            apply(self.place(topic, records)?)?;
         }
         Ok(())
     }
@@ -100,9 +118,17 @@ pub(crate) fn postgres_orders(
 ) -> Result<JoinHandle<()>, Failure> {
     context.spawn("postgres-orders", move |context| {
         let positions = postgres_positions(context, &views, ORDER_DECISIONS)?;
-        context.follow(ORDER_DECISIONS, &positions, |batch: Vec<Placed<OrderBody>>| {
-            context.handle.block_on(views.apply_orders(&batch)).map_err(|error| error.to_string())
-        })
+        context.follow(
+            ORDER_DECISIONS,
+            &positions,
+            POSTGRES_LINGER,
+            |batch: Vec<Placed<OrderBody>>| {
+                context
+                    .handle
+                    .block_on(views.apply_orders(&batch))
+                    .map_err(|error| error.to_string())
+            },
+        )
     })
 }
 
@@ -113,9 +139,17 @@ pub(crate) fn postgres_follows(
 ) -> Result<JoinHandle<()>, Failure> {
     context.spawn("postgres-follows", move |context| {
         let positions = postgres_positions(context, &views, FOLLOW_DECISIONS)?;
-        context.follow(FOLLOW_DECISIONS, &positions, |batch: Vec<Placed<FollowBody>>| {
-            context.handle.block_on(views.apply_follows(&batch)).map_err(|error| error.to_string())
-        })
+        context.follow(
+            FOLLOW_DECISIONS,
+            &positions,
+            POSTGRES_LINGER,
+            |batch: Vec<Placed<FollowBody>>| {
+                context
+                    .handle
+                    .block_on(views.apply_follows(&batch))
+                    .map_err(|error| error.to_string())
+            },
+        )
     })
 }
 
@@ -143,9 +177,12 @@ pub(crate) fn clickhouse_orders(
         });
         let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> =
             repeats.collect();
-        context.follow(ORDER_DECISIONS, &positions, |batch: Vec<Placed<OrderBody>>| {
-            insert_ranges(context, &views, &mut repeats, batch)
-        })
+        context.follow(
+            ORDER_DECISIONS,
+            &positions,
+            CLICKHOUSE_LINGER,
+            |batch: Vec<Placed<OrderBody>>| insert_ranges(context, &views, &mut repeats, batch),
+        )
     })
 }
 

@@ -3,7 +3,7 @@
 //! A real process takes the order; what differs from run to run (times, random ids, the chain over them) is
 //! set to fixed values before it is compared with `golden/one_order.txt`.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 #[path = "pipeline/harness.rs"]
 #[allow(dead_code, reason = "the pipeline tests use the rest")]

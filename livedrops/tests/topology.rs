@@ -65,7 +65,7 @@ fn every_guard_named_for_an_invariant_exists() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !name.starts_with('.') && name != "target" {
                 folders.push(path);
-            } else if name.ends_with(".rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 sources.push_str(&std::fs::read_to_string(path).unwrap());
             }
         }

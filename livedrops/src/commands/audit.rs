@@ -12,7 +12,7 @@ use super::{block_on, print};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
-use crate::proof::{ViewReport, prove};
+use crate::proof::{ViewReport, prove, prove_follows};
 
 /// How long a view may take to reach the end of the log.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,9 +48,11 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         let schemas = SchemaBook::open(log.registry())?;
         let proof = prove(&log, &schemas, drop)?;
         let stores = proof.compare_stores(&data_dir)?;
-        Ok::<_, Failure>((proof, stores))
+        let follows = prove_follows(&log, &schemas)?;
+        Ok::<_, Failure>((proof, stores, follows))
     };
-    let (proof, stores) = tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
+    let (proof, stores, (follow_findings, pairs)) =
+        tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
     for (partition, (chain, intents_from)) in &proof.chains {
         let from = if *intents_from > 0 {
             format!(", intents retained from {intents_from}")
@@ -68,7 +70,11 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         .findings
         .iter()
         .for_each(|(partition, finding)| print(&format!("FINDING    {partition}: {finding}")));
-    let mut is_equal = report("stores", "partitions", &stores);
+    for (partition, finding) in &follow_findings {
+        print(&format!("FINDING    follow partition {partition}: {finding}"));
+    }
+    print(&format!("follows    {pairs} pairs, counters = sets, chains verified"));
+    let mut is_equal = follow_findings.is_empty() && report("stores", "partitions", &stores);
     if drop.is_none() {
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use platform::clock::{monotonic, random_uuid};
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::harness::*;
 
@@ -21,7 +21,7 @@ async fn a_deleted_store_is_rebuilt_from_the_log_and_equals_it() {
     let node = site.start("data", false, &["all"]).await;
     let (drop, _) = schedule(&site, &node, &drop_request(5)).await;
     for buyer in 0..8 {
-        let client = node.client(&site.token(Uuid::now_v7(), ""));
+        let client = node.client(&site.token(random_uuid(), ""));
         let (status, _) =
             client.post(&format!("/drops/{drop}/orders"), "k", &json!({"qty": 1})).await;
         assert_eq!(status, if buyer < 5 { 201 } else { 409 });
@@ -66,7 +66,7 @@ async fn one_refused_partition_is_named_while_the_others_go_on() {
         std::process::Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success()
     );
     let node = Node::spawn(site.command("data", false, &["all", "--listen", "127.0.0.1:0"]));
-    let started = std::time::Instant::now();
+    let started = monotonic();
     let client = node.client("");
     let partitions = loop {
         let (status, body) = client.get("/readyz").await;

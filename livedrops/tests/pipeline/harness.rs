@@ -3,15 +3,16 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use platform::clock::{monotonic, random_uuid};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_livedrops");
 /// Longest wait for something that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A setting that `deploy/stack` hands down.
 pub(crate) fn from_stack(name: &str) -> String {
@@ -114,7 +115,7 @@ impl Node {
     }
 
     pub(crate) async fn wait_until_ready(&self) {
-        let started = Instant::now();
+        let started = monotonic();
         loop {
             if let Ok(response) = reqwest::get(format!("{}/readyz", self.url)).await
                 && response.status() == 200
@@ -192,15 +193,12 @@ pub(crate) async fn answer(response: Response) -> (u16, Value) {
 
 /// A creator who can write for itself.
 pub(crate) fn creator(site: &Site) -> (Uuid, String) {
-    let creator = Uuid::now_v7();
+    let creator = random_uuid();
     (creator, site.token(creator, &format!("creator:{creator}:write")))
 }
 
 pub(crate) fn now_ms() -> i64 {
-    i64::try_from(
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
-    )
-    .unwrap()
+    platform::clock::now_ms()
 }
 
 pub(crate) fn instant(ms: i64) -> String {
@@ -213,7 +211,7 @@ pub(crate) fn instant(ms: i64) -> String {
 /// A free drop's schedule request, live now unless `change` says otherwise.
 pub(crate) fn drop_request(stock: i64) -> Value {
     json!({
-        "productId": Uuid::now_v7(), "title": "Test", "startsAt": "2020-01-01T00:00:00Z",
+        "productId": random_uuid(), "title": "Test", "startsAt": "2020-01-01T00:00:00Z",
         "endsAt": "2999-01-01T00:00:00Z", "stock": stock, "price": {"amount": 0, "currency": "EUR"},
     })
 }
@@ -274,7 +272,7 @@ pub(crate) async fn keep_ordering(
                 .json(&json!({"qty": 1}));
             if let Ok(response) = request.send().await {
                 let (status, body) = answer(response).await;
-                let id = body["order"]["id"].as_str().or(body["orderId"].as_str());
+                let id = body["order"]["id"].as_str().or_else(|| body["orderId"].as_str());
                 if [200, 201, 202, 409].contains(&status) {
                     promises.lock().unwrap().push(id.unwrap().parse().unwrap());
                     break;
@@ -295,8 +293,8 @@ pub(crate) async fn survive_ten_kills(site: &Site, views: bool) {
     use std::sync::atomic::{AtomicBool, Ordering};
     let mut node = site.start("data", views, &["all"]).await;
     let (drop_id, _) = schedule(site, &node, &drop_request(500)).await;
-    let tokens: Vec<String> = (0..4).map(|_| site.token(Uuid::now_v7(), "")).collect();
-    let probe = node.client(&site.token(Uuid::now_v7(), ""));
+    let tokens: Vec<String> = (0..4).map(|_| site.token(random_uuid(), "")).collect();
+    let probe = node.client(&site.token(random_uuid(), ""));
     let url = std::sync::Arc::new(std::sync::Mutex::new(node.url.clone()));
     let promises = Promises::default();
     let stop = std::sync::Arc::new(AtomicBool::new(false));
@@ -309,17 +307,11 @@ pub(crate) async fn survive_ten_kills(site: &Site, views: bool) {
     let identities = store_identities(&site.path("data"));
     let mut slowest = Duration::ZERO;
     for round in 0..10_u64 {
-        // "Random" from the clock's nanoseconds: a fixed pause would always hit the same step.
-        let jitter = u64::from(
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap()
-                .subsec_nanos()
-                % 300,
-        );
+        // A fixed pause would always hit the same step.
+        let jitter = u64::from(random_uuid().as_bytes()[15]);
         tokio::time::sleep(Duration::from_millis(50 + jitter)).await;
         node.kill();
-        let restarted = Instant::now();
+        let restarted = monotonic();
         let command = site.command("data", views, &["all", "--listen", "127.0.0.1:0"]);
         node = tokio::task::spawn_blocking(move || Node::spawn(command)).await.unwrap();
         url.lock().unwrap().clone_from(&node.url);
@@ -340,7 +332,7 @@ pub(crate) async fn survive_ten_kills(site: &Site, views: bool) {
         buyer.await.unwrap();
     }
     assert_eq!(store_identities(&site.path("data")), identities, "no store was wiped");
-    let admin = node.client(&site.token(Uuid::now_v7(), "admin"));
+    let admin = node.client(&site.token(random_uuid(), "admin"));
     let promised = promises.lock().unwrap().clone();
     assert!(promised.len() > 100, "only {} orders were acknowledged", promised.len());
     for id in &promised {

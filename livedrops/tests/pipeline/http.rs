@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use platform::clock::random_uuid;
 use reqwest::Method;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::harness::*;
 
@@ -52,9 +52,9 @@ async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
     let site = Site::embedded();
     let node = site.start("data", false, &["all"]).await;
     let (drop, creator) = schedule(&site, &node, &drop_request(5)).await;
-    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = node.client(&site.token(random_uuid(), ""));
     let before = intents_decided(&buyer).await;
-    let creator_id = Uuid::now_v7();
+    let creator_id = random_uuid();
     let schedules = format!("/creators/{creator_id}/drops");
     let owner = node.client(&site.token(creator_id, &format!("creator:{creator_id}:write")));
     let with = |change: fn(&mut Value)| {
@@ -140,7 +140,7 @@ async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
             "another drop",
             &buyer,
             &orders,
-            json!({"qty": 1, "dropId": Uuid::now_v7()}).to_string(),
+            json!({"qty": 1, "dropId": random_uuid()}).to_string(),
             400,
             "malformed",
             Some("dropId"),
@@ -350,7 +350,7 @@ async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
         assert_problem(media, status, &body, 415, "unsupported_media_type", None);
     }
     let other_site = Site::embedded();
-    let minted_elsewhere = other_site.token(Uuid::now_v7(), "");
+    let minted_elsewhere = other_site.token(random_uuid(), "");
     let tampered = format!("{}x", buyer.token);
     let expired = expired_token(&site);
     let calls = [
@@ -396,7 +396,7 @@ async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
     let (status, body) = buyer.post(&orders, "mine", &json!({"qty": 1})).await;
     assert_eq!(status, 201, "{body}");
     let id = body["order"]["id"].as_str().unwrap().to_owned();
-    let stranger = node.client(&site.token(Uuid::now_v7(), ""));
+    let stranger = node.client(&site.token(random_uuid(), ""));
     let request =
         stranger.request(Method::DELETE, &format!("/orders/{id}")).header("prefer", "wait=20");
     let (status, body) = answer(request.send().await.unwrap()).await;
@@ -418,7 +418,7 @@ fn expired_token(site: &Site) -> String {
     let pem = std::fs::read(site.path("keys/signing-key.pem")).unwrap();
     let key = jsonwebtoken::EncodingKey::from_ed_pem(&pem).unwrap();
     let now = now_ms() / 1_000;
-    let claims = json!({"sub": Uuid::now_v7(), "iat": now - 120, "exp": now - 60});
+    let claims = json!({"sub": random_uuid(), "iat": now - 120, "exp": now - 60});
     jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA), &claims, &key)
         .unwrap()
 }
@@ -431,7 +431,7 @@ async fn an_order_is_placed_polled_replayed_and_cancelled() {
     request["price"]["amount"] = json!(1_999);
     request["limitPerUser"] = json!(2);
     let (drop, _) = schedule(&site, &node, &request).await;
-    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = node.client(&site.token(random_uuid(), ""));
     let orders = format!("/drops/{drop}/orders");
     let response = buyer
         .request(Method::POST, &orders)
@@ -479,7 +479,7 @@ async fn an_order_is_placed_polled_replayed_and_cancelled() {
     }
     let (_, body) = buyer.get(&format!("/drops/{drop}")).await;
     assert_eq!(body["stock"]["available"], 5);
-    let (status, body) = buyer.get(&format!("/orders/{}?waitMs=100", Uuid::now_v7())).await;
+    let (status, body) = buyer.get(&format!("/orders/{}?waitMs=100", random_uuid())).await;
     assert_problem("unknown order", status, &body, 404, "unknown_order", None);
 }
 
@@ -491,7 +491,7 @@ async fn an_early_order_is_refused_and_its_key_is_unspent() {
     let opens = now_ms() + 3_000;
     request["startsAt"] = json!(instant(opens));
     let (drop, _) = schedule(&site, &node, &request).await;
-    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = node.client(&site.token(random_uuid(), ""));
     let orders = format!("/drops/{drop}/orders");
     let mut early = 0;
     loop {
@@ -516,7 +516,7 @@ async fn streams_tell_a_buyer_and_a_page_what_happens() {
     request["price"]["amount"] = json!(100);
     request["holdSeconds"] = json!(1);
     let (drop, _) = schedule(&site, &node, &request).await;
-    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = node.client(&site.token(random_uuid(), ""));
     let page = buyer.request(Method::GET, &format!("/drops/{drop}/events")).send().await.unwrap();
     let (status, body) =
         buyer.post(&format!("/drops/{drop}/orders"), "k", &json!({"qty": 1})).await;
@@ -563,7 +563,7 @@ async fn read_until(response: reqwest::Response, last: &str) -> String {
 async fn a_follow_is_read_back_by_position() {
     let site = Site::embedded();
     let node = site.start("data", false, &["all"]).await;
-    let (user, creator) = (Uuid::now_v7(), Uuid::now_v7());
+    let (user, creator) = (random_uuid(), random_uuid());
     let client = node.client(&site.token(user, ""));
     let pair = format!("/users/{user}/follows/{creator}");
     assert_eq!(client.get(&pair).await, (200, json!({"follows": false})));

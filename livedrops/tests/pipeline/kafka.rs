@@ -1,7 +1,8 @@
-//! Real Kafka, real registry, real Postgres, real ClickHouse engine. One broker, so one test at a time.
+//! Real Kafka, real registry, real Postgres, real `ClickHouse` engine. One broker, so one test at a time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use platform::clock::{monotonic, random_uuid};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use reqwest::Method;
@@ -33,7 +34,7 @@ async fn one_key_sent_three_times_over_two_api_processes_is_one_order() {
     let path = format!("/drops/{drop}/orders");
     let mut sending = tokio::task::JoinSet::new();
     for number in 0..50 {
-        let token = site.token(Uuid::now_v7(), "");
+        let token = site.token(random_uuid(), "");
         let nodes = [first.client(&token), second.client(&token), first.client(&token)];
         let path = path.clone();
         sending.spawn(async move {
@@ -118,7 +119,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
         partition,
         &[random.clone(), b"{\"hello\":1}".to_vec(), Vec::new(), unknown.clone()],
     );
-    let buyer = node.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = node.client(&site.token(random_uuid(), ""));
     let path = format!("/drops/{drop}/orders");
     let (status, body) = buyer.post(&path, "after-poison", &json!({"qty": 1})).await;
     assert_eq!(status, 201, "the partition goes on: {body}");
@@ -128,7 +129,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
     signal(registry, "STOP");
     let later = [&[0, 0, 15, 66, 65][..], &random].concat();
     append_raw(partition, &[later]);
-    let started = Instant::now();
+    let started = monotonic();
     let reason = loop {
         let (state, reason) = state_of(&buyer, partition).await;
         if state == "stalled" {
@@ -221,7 +222,7 @@ async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_tim
     ] {
         let left = due - now_ms();
         tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
-        let buyer = api.client(&site.token(Uuid::now_v7(), ""));
+        let buyer = api.client(&site.token(random_uuid(), ""));
         let post = buyer
             .request(Method::POST, &format!("/drops/{drop}/orders"))
             .header("idempotency-key", "k");
@@ -238,7 +239,7 @@ async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_tim
         assert_eq!(outcome, expected, "{body}");
     }
     signal(paused.id(), "CONT");
-    let buyer = api.client(&site.token(Uuid::now_v7(), ""));
+    let buyer = api.client(&site.token(random_uuid(), ""));
     let (status, body) =
         buyer.post(&format!("/drops/{drop}/orders"), "late", &json!({"qty": 1})).await;
     assert_eq!((status, &body["code"]), (409, &json!("not_open")));

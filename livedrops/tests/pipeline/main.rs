@@ -1,4 +1,4 @@
-//! The program as its users meet it: processes, HTTP, real Kafka, registry, Postgres and ClickHouse engine.
+//! The program as its users meet it: processes, HTTP, real Kafka, registry, Postgres and `ClickHouse` engine.
 //!
 //! `make test` starts the servers; alone: `deploy/stack run --with postgres,clickhouse,kafka -- cargo test --workspace`.
 

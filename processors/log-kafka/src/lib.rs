@@ -68,6 +68,16 @@ impl KafkaSettings {
 
     /// A consumer that is told its position and never resets it by itself.
     fn reader(&self, isolation: &str) -> Result<Reader, KafkaError> {
+        self.gathering_reader(isolation, Duration::ZERO)
+    }
+
+    /// A reader that lets the broker gather records for so long: fewer, larger fetches.
+    fn gathering_reader(&self, isolation: &str, gather: Duration) -> Result<Reader, KafkaError> {
+        // Without gathering the wait bounds idle long polls only: records are sent as soon as there are any.
+        let (wait_ms, bytes_min) = match gather.as_millis() {
+            0 => ("500".to_owned(), "1"),
+            gather_ms => (gather_ms.to_string(), "1000000"),
+        };
         self.client(&[
             ("group.id", "livedrops-readers"),
             ("isolation.level", isolation),
@@ -76,7 +86,8 @@ impl KafkaSettings {
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", "true"),
             ("check.crcs", "true"),
-            ("fetch.wait.max.ms", "100"),
+            ("fetch.wait.max.ms", &wait_ms),
+            ("fetch.min.bytes", bytes_min),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.error.backoff.ms", "50"),
             ("queued.min.messages", "20000"),
@@ -210,7 +221,8 @@ impl KafkaLog {
         )
     }
 
-    /// A tail of committed records of every partition of `topic`.
+    /// A tail of committed records of every partition of `topic`. Records may come as late as `gather`: a
+    /// reader that is in no hurry spares the broker.
     ///
     /// # Errors
     /// Where the brokers do not tell where the topic begins and ends.
@@ -218,8 +230,9 @@ impl KafkaLog {
         &self,
         topic: Topic,
         start: impl Fn(Partition) -> TailStart,
+        gather: Duration,
     ) -> Result<KafkaTail, TailError> {
-        KafkaTail::new(&self.settings, topic, self.partitions, start)
+        KafkaTail::new(&self.settings, topic, self.partitions, start, gather)
     }
 
     /// How this process reaches the brokers.

@@ -26,6 +26,8 @@ use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the markers of a transaction usually take.
+const MARKER_DELAY: Millis = Millis(4);
 /// Decisions returned by one read during recovery.
 const READ_RECORDS_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_secs(10);
@@ -76,6 +78,7 @@ pub struct OwnedPartition {
     at_end: bool,
     producer: Option<DecisionProducer>,
     deliveries: Context,
+    committed_at: Millis,
 }
 
 impl std::fmt::Debug for OwnedPartition {
@@ -133,6 +136,7 @@ impl OwnedPartition {
             at_end: false,
             producer: None,
             deliveries: Context::default(),
+            committed_at: Millis(0),
         })
     }
 
@@ -319,6 +323,16 @@ impl Log for OwnedPartition {
         records_max: usize,
     ) -> Result<bool, LogError> {
         while into.len() + self.stash.len() < records_max && self.poll_once(Duration::ZERO)? {}
+        // A transaction begun before the markers of the last one are written is turned away and retried
+        // after 20 ms (fixed in librdkafka): gathering a few milliseconds longer is cheaper.
+        let free_at = self.committed_at.after(MARKER_DELAY);
+        while !self.stash.is_empty()
+            && into.len() + self.stash.len() < records_max
+            && let left = free_at.since(self.now()).0
+            && (1..=MARKER_DELAY.0).contains(&left)
+        {
+            self.poll_once(Duration::from_millis(left.cast_unsigned()))?;
+        }
         into.append(&mut self.stash);
         Ok(self.at_end)
     }
@@ -351,7 +365,11 @@ impl Log for OwnedPartition {
         self.drain(producer)?;
         // Any other timeout risks that librdkafka and the coordinator disagree on what happened.
         match producer.commit_transaction(Timeout::Never) {
-            Ok(()) => Ok(self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1),
+            Ok(()) => {
+                let next = self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1;
+                self.committed_at = self.now();
+                Ok(next)
+            }
             // Unknown or not committed: the next fence and the log itself tell.
             Err(error) => Err(match classify(&error) {
                 LogError::Unreachable(why) => LogError::Recover(why),

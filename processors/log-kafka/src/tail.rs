@@ -41,8 +41,9 @@ impl KafkaTail {
         topic: Topic,
         partitions: u16,
         start: impl Fn(Partition) -> TailStart,
+        gather: Duration,
     ) -> Result<Self, TailError> {
-        let consumer = settings.reader("read_committed").map_err(unreachable)?;
+        let consumer = settings.gathering_reader("read_committed", gather).map_err(unreachable)?;
         let mut positions = Vec::new();
         let mut list = TopicPartitionList::new();
         for partition in (0..partitions).map(Partition) {

@@ -13,8 +13,8 @@ use schemas::follow::FollowBody;
 use schemas::order::OrderBody;
 use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, Postgres, Transaction};
 
 pub use positions::ViewPosition;
 pub use read::OrderDigest;
@@ -80,7 +80,7 @@ impl PostgresViews {
     /// # Errors
     /// [`ViewError`]; nothing of the batch is applied.
     pub async fn apply_orders(&self, batch: &[Placed<OrderBody>]) -> Result<(), ViewError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         positions::advance(&mut transaction, ORDER_DECISIONS.name, batch).await?;
         rows::put_drops(&mut transaction, batch).await?;
         rows::put_stocks(&mut transaction, batch).await?;
@@ -94,21 +94,17 @@ impl PostgresViews {
     /// # Errors
     /// [`ViewError`]; nothing of the batch is applied.
     pub async fn apply_follows(&self, batch: &[Placed<FollowBody>]) -> Result<(), ViewError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         positions::advance(&mut transaction, FOLLOW_DECISIONS.name, batch).await?;
         rows::put_follows(&mut transaction, batch).await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Drops everything, so that the next fold starts at the first decision.
-    ///
-    /// # Errors
-    /// Where Postgres is away.
-    pub async fn clear(&self) -> Result<(), ViewError> {
-        let tables = "TRUNCATE view_v1.position, view_v1.drops, view_v1.variants, view_v1.orders, \
-                      view_v1.order_lines, view_v1.follows, view_v1.creators";
-        sqlx::query(tables).execute(&self.pool).await?;
-        Ok(())
+    /// A dead machine may lose the last transactions, rows and position together: they are folded again.
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, ViewError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
+        Ok(transaction)
     }
 }

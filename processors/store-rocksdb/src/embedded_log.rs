@@ -129,12 +129,13 @@ impl Inner {
         self.topic_signals[topic_index(topic)].raise();
     }
 
-    /// Writes durably, or marks the log as read-only.
+    /// Writes durably; the log counts as writable while the last write succeeded.
     fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), String> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        self.db.write_opt(batch, &options).map_err(|error| {
-            self.is_writable.store(false, Ordering::Release);
+        let written = self.db.write_opt(batch, &options);
+        self.is_writable.store(written.is_ok(), Ordering::Release);
+        written.map_err(|error| {
             tracing::error!(%error, "the embedded log cannot be written");
             error.to_string()
         })

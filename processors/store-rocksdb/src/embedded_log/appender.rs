@@ -76,14 +76,8 @@ fn run(inner: &Inner, requests: &Receiver<Request>) {
 }
 
 fn commit(inner: &Inner, group: Vec<Request>) {
-    if !inner.is_writable.load(Ordering::Acquire) {
-        for request in group {
-            let read_only =
-                AppendError::NotWritten("the log is read-only after a disk error".into());
-            drop(request.answer.send(Err(read_only)));
-        }
-        return;
-    }
+    // A log that has failed before refuses the write as a whole; the first failure may have left something.
+    let had_failed = !inner.is_writable.load(Ordering::Acquire);
     let now = (inner.clock)();
     let mut batch = WriteBatch::default();
     let mut ends: BTreeMap<(usize, Partition), (Topic, i64)> = BTreeMap::new();
@@ -105,7 +99,9 @@ fn commit(inner: &Inner, group: Vec<Request>) {
         }
     }
     for (answer, offset) in answers {
-        let result = written.clone().map(|()| offset).map_err(AppendError::Unknown);
+        let result = written.clone().map(|()| offset).map_err(|why| {
+            if had_failed { AppendError::NotWritten(why) } else { AppendError::Unknown(why) }
+        });
         drop(answer.send(result));
     }
 }
