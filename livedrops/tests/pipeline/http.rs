@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
+/// What, client, path, body, status, code, field.
+type Row<'a> = (&'a str, &'a Client, &'a str, String, u16, &'a str, Option<&'a str>);
+
 /// How far the log has come: nothing malformed may move it.
 async fn intents_decided(client: &Client) -> i64 {
     let (_, body) = client.get("/readyz").await;
@@ -64,7 +67,7 @@ async fn nothing_malformed_or_unauthenticated_reaches_the_log() {
     };
     let orders = format!("/drops/{drop}/orders");
     // (what, client, path, body, status, code, field)
-    let rows: Vec<(&str, &Client, &str, String, u16, &str, Option<&str>)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("broken JSON", &buyer, &orders, "{\"qty\":".into(), 400, "malformed", None),
         ("not an object", &buyer, &orders, "[]".into(), 400, "malformed", None),
         ("trailing text", &buyer, &orders, "{\"qty\":1} x".into(), 400, "malformed", Some("body")),
