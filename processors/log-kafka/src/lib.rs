@@ -73,9 +73,10 @@ impl KafkaSettings {
 
     /// A reader that lets the broker gather records for so long: fewer, larger fetches.
     fn gathering_reader(&self, isolation: &str, gather: Duration) -> Result<Reader, KafkaError> {
-        // Without gathering the wait bounds idle long polls only: records are sent as soon as there are any.
+        // Without gathering the wait bounds idle long polls only: records are sent as soon as there are any. But
+        // a partition that is assigned or sought meanwhile has to wait for it, so recovery pays for a long one.
         let (wait_ms, bytes_min) = match gather.as_millis() {
-            0 => ("500".to_owned(), "1"),
+            0 => ("100".to_owned(), "1"),
             gather_ms => (gather_ms.to_string(), "1000000"),
         };
         self.client(&[
