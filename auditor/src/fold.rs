@@ -26,12 +26,4 @@ impl Fold {
         self.orders.extend(body.orders.iter().map(|row| (row.order_id, row.clone())));
         self.buyers.extend(body.buyers.iter().map(|row| ((row.drop_id, row.user_id), row.clone())));
     }
-
-    /// Adds the rows of another partition, whose keys are disjoint.
-    pub fn merge(&mut self, other: Self) {
-        self.drops.extend(other.drops);
-        self.stocks.extend(other.stocks);
-        self.orders.extend(other.orders);
-        self.buyers.extend(other.buyers);
-    }
 }

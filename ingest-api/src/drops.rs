@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemas::decision::Outcome;
-use schemas::ids::{CreatorId, DropId, Hash, ProductId, UserId, VariantId};
+use schemas::ids::{CreatorId, DropId, Hash, ProductId, VariantId};
 use schemas::limits::{
     HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX,
     VARIANTS_MAX,
@@ -32,7 +32,7 @@ use crate::views::{DropView, now};
 use crate::waiting::{Taken, key_reused, refusal_problem, take, unexpected};
 
 /// `?after=` waits this long for this node to catch up.
-const READ_OWN_WRITE: Duration = Duration::from_secs(2);
+pub(crate) const READ_OWN_WRITE: Duration = Duration::from_secs(2);
 const HOLD_SECONDS_DEFAULT: i64 = 600;
 
 /// One variant of a schedule request.
@@ -343,7 +343,7 @@ async fn command(
     let drop = drop_id(drop)?;
     let command = CreatorCommand { creator_ids: caller.creators.clone(), admin: caller.is_admin };
     let intent = OrderIntent {
-        actor: Some(UserId(caller.user.0)),
+        actor: Some(caller.user),
         drop_id: Some(drop),
         creator_command: Some(command),
         ..OrderIntent::bare(new_intent_id(), kind, now())

@@ -14,14 +14,11 @@ use serde_json::json;
 use crate::app::{AppState, correlation_id, traceparent};
 use crate::auth::Caller;
 use crate::body::preferred_wait_ms;
-use crate::drops::{after_of, drop_elapsed};
+use crate::drops::{READ_OWN_WRITE, after_of, drop_elapsed};
 use crate::orders::{archive_problem, new_intent_id};
 use crate::position::IntentPosition;
 use crate::problem::Problem;
 use crate::views::{now, rfc3339};
-
-/// `?after=` waits this long for this node to catch up.
-const READ_OWN_WRITE: Duration = Duration::from_secs(2);
 
 /// Follows a creator.
 #[utoipa::path(post, path = "/creators/{creator}/follow", responses(

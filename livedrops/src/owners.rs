@@ -179,7 +179,6 @@ impl Owners {
             Exit::Fenced(why) => tracing::warn!(why, "a newer owner has taken over"),
             Exit::Refused(refused) => {
                 self.refused.store(true, Ordering::Relaxed);
-                tracing::error!(processor = P::TOPOLOGY.processor, partition = %key.1, %refused, "refused");
                 status.update(|snapshot| {
                     snapshot.state = PartitionState::Refused(refused.to_string());
                 });

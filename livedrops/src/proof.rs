@@ -1,6 +1,7 @@
 //! The proof: the whole log read back, audited, and compared with everything derived from it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,10 +21,7 @@ use store_rocksdb::RocksStore;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::owners::{ProcessorName, store_folder};
-use crate::tails::read_decision;
-
-/// How long a log may give nothing although it has more.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::tails::{read_decision, read_to_end};
 
 /// One partition's records, as the log holds them.
 #[derive(Default)]
@@ -51,25 +49,17 @@ pub(crate) struct Proof {
 
 /// Every committed record of a topic.
 fn read_topic(log: &LogHandle, topic: Topic) -> Result<Vec<CommittedRecord>, Failure> {
-    let mut tail = log.tail(topic, |_| TailStart::Beginning)?;
-    let ends: BTreeMap<_, _> = tail.ends().map_err(Failure::unreachable)?.into_iter().collect();
     let mut records = Vec::new();
-    let mut last_progress = platform::clock::monotonic();
-    loop {
-        let more = tail.poll(Duration::from_millis(200), 50_000).map_err(Failure::unreachable)?;
-        if more.is_empty() {
-            let positions = tail.positions().map_err(Failure::unreachable)?;
-            if positions.iter().all(|(partition, at)| at >= &ends[partition]) {
-                return Ok(records);
-            }
-            if last_progress.elapsed() > PATIENCE {
-                return Err(Failure::unreachable(format!("{} gives no more records", topic.name)));
-            }
-        } else {
-            last_progress = platform::clock::monotonic();
-            records.extend(more);
-        }
-    }
+    read_to_end(
+        log,
+        topic,
+        |_| TailStart::Beginning,
+        |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        },
+    )?;
+    Ok(records)
 }
 
 /// Reads and audits the follow decisions: what is wrong, and how many pairs follow.

@@ -1,5 +1,7 @@
 //! Threads that carry committed decisions from the log into this process.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,18 +9,25 @@ use std::time::Duration;
 
 use ingest_api::Window;
 use ingest_api::window::OrderDecided;
-use runtime::{CommittedRecord, SchemaBook, Tail};
+use runtime::{CommittedRecord, SchemaBook, Tail, TailStart};
 use schemas::decision::Decision;
 use schemas::framing;
+use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, Topic};
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
+use crate::log_handle::LogHandle;
 
 /// Records taken at once.
 const RECORDS_MAX: usize = 4_096;
 /// How long a poll may wait: how long a stop may take.
 const POLL_MAX: Duration = Duration::from_millis(100);
+/// How long a log may give nothing although it has more.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// For reading a topic to its end.
+const READ_RECORDS_MAX: usize = 50_000;
+const READ_POLL_MAX: Duration = Duration::from_millis(200);
 /// Pause after a failed poll.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -34,6 +43,41 @@ pub(crate) fn read_decision<B: DeserializeOwned>(
     let (id, datum) = framing::split(value).map_err(|error| error.to_string())?;
     let codec = schemas.codec(id, topic.subject).map_err(|problem| problem.to_string())?;
     codec.decode(datum).map_err(|error| error.to_string())
+}
+
+/// Hands every committed record of a topic, from `start` to where the topic ends now, to `visit`, until that
+/// breaks off.
+///
+/// # Errors
+/// Where the log is away, or gives nothing for [`PATIENCE`] although it has more.
+pub(crate) fn read_to_end(
+    log: &LogHandle,
+    topic: Topic,
+    start: impl Fn(Partition) -> TailStart,
+    mut visit: impl FnMut(CommittedRecord) -> ControlFlow<()>,
+) -> Result<(), Failure> {
+    let mut tail = log.tail(topic, start)?;
+    let ends: BTreeMap<_, _> = tail.ends().map_err(Failure::unreachable)?.into_iter().collect();
+    let mut last_progress = platform::clock::monotonic();
+    loop {
+        let records = tail.poll(READ_POLL_MAX, READ_RECORDS_MAX).map_err(Failure::unreachable)?;
+        if records.is_empty() {
+            let positions = tail.positions().map_err(Failure::unreachable)?;
+            if positions.iter().all(|(partition, at)| at >= &ends[partition]) {
+                return Ok(());
+            }
+            if last_progress.elapsed() > PATIENCE {
+                return Err(Failure::unreachable(format!("{} gives no more records", topic.name)));
+            }
+        } else {
+            last_progress = platform::clock::monotonic();
+        }
+        for record in records {
+            if visit(record).is_break() {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Polls `tail` until `stop`; hands every batch to `apply`, again and again until it succeeds.

@@ -1,17 +1,17 @@
 //! Intents that could not be read: where they lie, why, and their bytes.
 
-use std::time::Duration;
+use std::ops::ControlFlow;
 
-use runtime::{CommittedRecord, SchemaBook, TailStart};
+use runtime::{SchemaBook, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::{ORDER_DECISIONS, ORDER_INTENTS};
 
 use super::all::LogFlags;
-use super::print;
+use super::{block_on, print};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
-use crate::tails::read_decision;
+use crate::tails::{read_decision, read_to_end};
 
 /// Bytes on one line of a dump.
 const DUMP_WIDTH: usize = 16;
@@ -38,52 +38,21 @@ enum What {
 impl DeadLetters {
     pub(crate) fn run(self, mut config: Config) -> Result<(), Failure> {
         self.log.apply(&mut config);
-        let log = block_on_open(&config)?;
-        match self.what {
-            What::List => list(&log),
-            What::Show { place } => show(&log, &place),
-        }
+        block_on(async move {
+            let log = LogHandle::open(&config, false).await?;
+            let reading = tokio::task::spawn_blocking(move || match self.what {
+                What::List => list(&log),
+                What::Show { place } => show(&log, &place),
+            });
+            reading.await.map_err(Failure::check)?
+        })
     }
 }
 
-/// The runtime must outlive the registry client that sends on it.
-fn block_on_open(config: &Config) -> Result<(LogHandle, tokio::runtime::Runtime), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::unreachable)?;
-    let log = runtime.block_on(LogHandle::open(config, false))?;
-    Ok((log, runtime))
-}
-
-fn drain(
-    log: &LogHandle,
-    topic: schemas::topics::Topic,
-    start: impl Fn(Partition) -> TailStart,
-    mut visit: impl FnMut(CommittedRecord) -> bool,
-) -> Result<(), Failure> {
-    let mut tail = log.tail(topic, start)?;
-    let ends = tail.ends().map_err(Failure::unreachable)?;
-    loop {
-        let records =
-            tail.poll(Duration::from_millis(500), 10_000).map_err(Failure::unreachable)?;
-        for record in records {
-            if visit(record) {
-                return Ok(());
-            }
-        }
-        let at = tail.positions().map_err(Failure::unreachable)?;
-        if ends.iter().all(|(partition, end)| at.iter().any(|(p, at)| p == partition && at >= end))
-        {
-            return Ok(());
-        }
-    }
-}
-
-fn list((log, _runtime): &(LogHandle, tokio::runtime::Runtime)) -> Result<(), Failure> {
+fn list(log: &LogHandle) -> Result<(), Failure> {
     let schemas = SchemaBook::open(log.registry())?;
     let mut unreadable = None;
-    drain(
+    read_to_end(
         log,
         ORDER_DECISIONS,
         |_| TailStart::Beginning,
@@ -97,11 +66,11 @@ fn list((log, _runtime): &(LogHandle, tokio::runtime::Runtime)) -> Result<(), Fa
                         let place = format!("{}:{offset}", record.partition);
                         print(&format!("{place:<16} {:>8} bytes  {}", dead.length, dead.error));
                     }
-                    false
+                    ControlFlow::Continue(())
                 }
                 Err(why) => {
                     unreadable = Some(why);
-                    true
+                    ControlFlow::Break(())
                 }
             }
         },
@@ -109,10 +78,7 @@ fn list((log, _runtime): &(LogHandle, tokio::runtime::Runtime)) -> Result<(), Fa
     unreadable.map_or(Ok(()), |why| Err(Failure::check(why)))
 }
 
-fn show(
-    (log, _runtime): &(LogHandle, tokio::runtime::Runtime),
-    place: &str,
-) -> Result<(), Failure> {
+fn show(log: &LogHandle, place: &str) -> Result<(), Failure> {
     let parsed = place.split_once(':').and_then(|(partition, offset)| {
         Some((Partition(partition.parse().ok()?), offset.parse::<i64>().ok()?))
     });
@@ -123,12 +89,13 @@ fn show(
     let start =
         |p| if p == partition { TailStart::Offset(offset) } else { TailStart::BeforeEnd(0) };
     let mut found = None;
-    drain(log, ORDER_INTENTS, start, |record| {
+    read_to_end(log, ORDER_INTENTS, start, |record| {
         let is_it = record.partition == partition && record.offset == offset;
         if is_it {
             found = Some(record);
+            return ControlFlow::Break(());
         }
-        is_it
+        ControlFlow::Continue(())
     })?;
     let Some(record) = found else {
         return Err(Failure::check(format!("{place} is no longer in the intents topic")));

@@ -2,7 +2,7 @@
 
 use super::all::LogFlags;
 use super::{block_on, print};
-use crate::config::{Config, LogKind};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::kafka_settings;
 
@@ -26,7 +26,6 @@ impl Topics {
     pub(crate) fn run(self, mut config: Config) -> Result<(), Failure> {
         self.log.apply(&mut config);
         config.0.set("log.kind", Some("kafka"));
-        debug_assert_eq!(config.log_kind(), Ok(LogKind::Kafka));
         let settings = kafka_settings(&config)?;
         let partitions = config.partitions()?;
         if matches!(self.what, What::Apply) {

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use model::{Decided, ReadFailed, Rows, Stamp};
-use schemas::decision::Outcome;
 use schemas::ids::DropId;
 use schemas::limits::{
     HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX,
@@ -30,7 +29,7 @@ pub(super) fn schedule(
         let same_key =
             drop.creator_id == terms.creator_id && drop.schedule_key == terms.schedule_key;
         return Ok(match (same_key, drop.request_hash == terms.request_hash) {
-            (true, true) => Decided { outcome: Outcome::Replayed, ..replayed(None) },
+            (true, true) => replayed(None),
             (true, false) => key_reused(None),
             (false, _) => refused(refusal(Reason::DropExists)),
         });
