@@ -14,6 +14,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_livedrops");
 /// Longest wait for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// One broker, so one test with Kafka at a time.
+pub(crate) static BROKER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A setting that `deploy/stack` hands down.
 pub(crate) fn from_stack(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -206,6 +209,13 @@ pub(crate) fn instant(ms: i64) -> String {
     let instant =
         time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap();
     instant.format(&Rfc3339).unwrap()
+}
+
+/// The instant of a field, in milliseconds since 1970.
+pub(crate) fn milliseconds(instant: &str) -> i64 {
+    use time::format_description::well_known::Rfc3339;
+    let instant = time::OffsetDateTime::parse(instant, &Rfc3339).unwrap();
+    i64::try_from(instant.unix_timestamp_nanos() / 1_000_000).unwrap()
 }
 
 /// A free drop's schedule request, live now unless `change` says otherwise.

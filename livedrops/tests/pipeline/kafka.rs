@@ -7,12 +7,9 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::harness::*;
-
-static BROKER: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_kills_in_a_burst_lose_nothing_and_decide_nothing_twice() {
@@ -195,8 +192,33 @@ async fn the_registry_refuses_an_incompatible_schema() {
     assert_eq!(answer["is_compatible"], true, "a field with a default is welcome: {answer}");
 }
 
+async fn wait_until(due_ms: i64) {
+    let left =
+        u64::try_from(due_ms - now_ms()).expect("the machine is too slow for this test's instants");
+    tokio::time::sleep(Duration::from_millis(left)).await;
+}
+
+/// Two reserved orders of a payable drop: buyer, order id, when the hold ends.
+async fn two_holds(site: &Site, api: &Node) -> Vec<(Client, String, i64)> {
+    let mut request = drop_request(100);
+    request["price"]["amount"] = json!(1_000);
+    request["holdSeconds"] = json!(15);
+    let (drop, _) = schedule(site, api, &request).await;
+    let mut holds = Vec::new();
+    for _ in 0..2 {
+        let buyer = api.client(&site.token(random_uuid(), ""));
+        let body = json!({"qty": 1, "paymentMethodId": "pm_1"});
+        let (status, body) = buyer.post(&format!("/drops/{drop}/orders"), "k", &body).await;
+        assert_eq!((status, &body["order"]["status"]), (201, &json!("RESERVED")), "{body}");
+        let order = &body["order"];
+        let expires_at = milliseconds(order["holdExpiresAt"].as_str().unwrap());
+        holds.push((buyer, order["id"].as_str().unwrap().to_owned(), expires_at));
+    }
+    holds
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_time() {
+async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_its_append_time() {
     let _broker = BROKER.lock().await;
     let site = Site::kafka();
     // Single roles make nothing by themselves.
@@ -207,12 +229,15 @@ async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_tim
     let api = site.start("api", true, &["ingest-api"]).await;
     let mut paused = site.command("zombie", false, &["processor", "reservations"]).spawn().unwrap();
     let mut request = drop_request(100);
-    let opens = now_ms() + 6_000;
+    let opens = now_ms() + 8_000;
     request["startsAt"] = json!(instant(opens));
     request["endsAt"] = json!(instant(opens + 1_500));
     let (drop, _) = schedule(&site, &api, &request).await;
+    let holds = two_holds(&site, &api).await;
     signal(paused.id(), "STOP");
-    // Appended while nobody decides: before the opening, while on sale, after the closing.
+    let stopped_at = now_ms();
+    // Appended while nobody decides: before the opening, while on sale, after the closing; and a cancellation
+    // just before and just after the hold ran out.
     let mut sent = Vec::new();
     for (due, expected) in [
         (opens - 300, "not_open"),
@@ -220,8 +245,7 @@ async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_tim
         (opens + 1_200, "CONFIRMED"),
         (opens + 2_000, "not_open"),
     ] {
-        let left = due - now_ms();
-        tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
+        wait_until(due).await;
         let buyer = api.client(&site.token(random_uuid(), ""));
         let post = buyer
             .request(Method::POST, &format!("/drops/{drop}/orders"))
@@ -230,6 +254,16 @@ async fn a_paused_processor_is_fenced_and_each_order_is_judged_by_its_append_tim
         assert_eq!(response.status(), 202);
         sent.push((buyer, response.headers()["location"].to_str().unwrap().to_owned(), expected));
     }
+    for ((buyer, order, expires_at), (distance_ms, expected)) in
+        holds.into_iter().zip([(-250, "CANCELLED"), (250, "EXPIRED")])
+    {
+        wait_until(expires_at + distance_ms).await;
+        let path = format!("/orders/{order}");
+        let response = buyer.request(Method::DELETE, &path).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        sent.push((buyer, response.headers()["location"].to_str().unwrap().to_owned(), expected));
+    }
+    wait_until(stopped_at + 60_000).await;
     // A successor takes over, then the zombie wakes up and must find itself fenced.
     let mut successor =
         site.command("successor", false, &["processor", "reservations"]).spawn().unwrap();

@@ -8,3 +8,4 @@ mod embedded;
 mod harness;
 mod http;
 mod kafka;
+mod refusals;

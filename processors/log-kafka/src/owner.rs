@@ -60,6 +60,13 @@ impl ProducerContext for Context {
 
 type DecisionProducer = ThreadedProducer<Context>;
 
+/// One transactional id of the partition.
+struct Writer {
+    producer: DecisionProducer,
+    /// When its last transaction was committed; its markers follow a little later.
+    committed_at: Millis,
+}
+
 /// `intents[p]` and `decisions[p]` in the hands of one owner.
 pub struct OwnedPartition {
     settings: KafkaSettings,
@@ -76,9 +83,12 @@ pub struct OwnedPartition {
     decisions_end: i64,
     stash: VecDeque<IntentRecord>,
     at_end: bool,
-    producer: Option<DecisionProducer>,
+    /// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before
+    /// the markers of its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka),
+    /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
+    writers: Option<[Writer; 2]>,
+    turn: usize,
     deliveries: Context,
-    committed_at: Millis,
 }
 
 impl std::fmt::Debug for OwnedPartition {
@@ -134,21 +144,21 @@ impl OwnedPartition {
             decisions_end: 0,
             stash: VecDeque::new(),
             at_end: false,
-            producer: None,
+            writers: None,
+            turn: 0,
             deliveries: Context::default(),
-            committed_at: Millis(0),
         })
     }
 
-    fn transactional_id(&self) -> String {
-        format!("{}-{}", self.topology.processor, self.partition)
+    fn transactional_id(&self, writer: usize) -> String {
+        format!("{}-{}-{writer}", self.topology.processor, self.partition)
     }
 
-    fn create_producer(&self) -> Result<DecisionProducer, KafkaError> {
+    fn create_producer(&self, writer: usize) -> Result<DecisionProducer, KafkaError> {
         let timeout_ms = TRANSACTION_TIMEOUT.as_millis().to_string();
         self.settings
             .client(&[
-                ("transactional.id", &self.transactional_id()),
+                ("transactional.id", &self.transactional_id(writer)),
                 ("transaction.timeout.ms", &timeout_ms),
                 ("message.timeout.ms", "8000"),
                 ("socket.timeout.ms", "5000"),
@@ -178,8 +188,25 @@ impl OwnedPartition {
             .map_err(|error| LogError::Recover(error.to_string()))
     }
 
-    fn producer(&self) -> Result<&DecisionProducer, LogError> {
-        self.producer.as_ref().ok_or_else(|| LogError::Recover("no producer".into()))
+    fn writer(&self) -> Result<&Writer, LogError> {
+        match &self.writers {
+            Some(writers) => Ok(&writers[self.turn]),
+            None => Err(LogError::Recover("no producer".into())),
+        }
+    }
+
+    /// Creates the producers, then fences with each: all that an earlier owner did is decided when this returns.
+    fn create_writers(&self) -> Result<[Writer; 2], LogError> {
+        let create = |writer| -> Result<Writer, LogError> {
+            let producer = self.create_producer(writer).map_err(unreachable)?;
+            Ok(Writer { producer, committed_at: Millis(0) })
+        };
+        let writers = [create(0)?, create(1)?];
+        for writer in &writers {
+            let fenced = writer.producer.init_transactions(Duration::from_secs(30));
+            fenced.map_err(|error| classify(&error))?;
+        }
+        Ok(writers)
     }
 
     /// Every delivery report served: only then does a commit return at once.
@@ -261,13 +288,11 @@ impl Log for OwnedPartition {
     }
 
     fn fence(&mut self) -> Result<(), LogError> {
-        // The old producer first: it may hold the transaction that the new one has to abort.
-        self.producer = None;
+        // The old producers first: they may hold the transaction that the new ones have to abort.
+        self.writers = None;
         self.decisions_at = None;
         self.deliveries = Context::default();
-        let producer = self.create_producer().map_err(unreachable)?;
-        producer.init_transactions(Duration::from_secs(30)).map_err(|error| classify(&error))?;
-        self.producer = Some(producer);
+        self.writers = Some(self.create_writers()?);
         Ok(())
     }
 
@@ -323,9 +348,8 @@ impl Log for OwnedPartition {
         records_max: usize,
     ) -> Result<bool, LogError> {
         while into.len() + self.stash.len() < records_max && self.poll_once(Duration::ZERO)? {}
-        // A transaction begun before the markers of the last one are written is turned away and retried
-        // after 20 ms (fixed in librdkafka): gathering a few milliseconds longer is cheaper.
-        let free_at = self.committed_at.after(MARKER_DELAY);
+        // Markers may be outstanding on both ids: gathering a little longer is cheaper than the 20 ms.
+        let free_at = self.writer()?.committed_at.after(MARKER_DELAY);
         while !self.stash.is_empty()
             && into.len() + self.stash.len() < records_max
             && let left = free_at.since(self.now()).0
@@ -338,7 +362,7 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
-        let producer = self.producer()?;
+        let producer = &self.writer()?.producer;
         producer.begin_transaction().map_err(|error| classify(&error))?;
         for decision in &decisions {
             loop {
@@ -361,13 +385,17 @@ impl Log for OwnedPartition {
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let producer = self.producer()?;
+        let producer = &self.writer()?.producer;
         self.drain(producer)?;
         // Any other timeout risks that librdkafka and the coordinator disagree on what happened.
         match producer.commit_transaction(Timeout::Never) {
             Ok(()) => {
                 let next = self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1;
-                self.committed_at = self.now();
+                let now = self.now();
+                if let Some(writers) = &mut self.writers {
+                    writers[self.turn].committed_at = now;
+                    self.turn = (self.turn + 1) % writers.len();
+                }
                 Ok(next)
             }
             // Unknown or not committed: the next fence and the log itself tell.
