@@ -12,8 +12,8 @@ use crate::{Finding, Fold, LoggedDecision, LoggedIntent};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Subject {
     Opening(DropId),
-    Closing(DropId),
-    Hold(OrderId),
+    Drop(DropId),
+    Order(OrderId),
 }
 
 /// The deadlines that are open after the decisions seen so far.
@@ -26,14 +26,21 @@ pub struct Deadlines {
 fn of_drop(drop: &DropRow) -> Option<(Millis, Subject)> {
     match drop.status {
         DropStatus::Upcoming => Some((drop.starts_at, Subject::Opening(drop.drop_id))),
-        DropStatus::Live => Some((drop.ends_at, Subject::Closing(drop.drop_id))),
-        DropStatus::Ended => None,
+        DropStatus::Live | DropStatus::Paused => Some((drop.ends_at, Subject::Drop(drop.drop_id))),
+        DropStatus::Ended | DropStatus::Cancelled => {
+            drop.archive_at.map(|instant| (instant, Subject::Drop(drop.drop_id)))
+        }
+        DropStatus::Archived => None,
     }
 }
 
 fn of_order(order: &OrderRow) -> Option<(Millis, Subject)> {
-    let deadline = order.hold_expires_at.filter(|_| order.status == OrderStatus::Reserved)?;
-    Some((deadline, Subject::Hold(order.order_id)))
+    let deadline = match order.status {
+        OrderStatus::Reserved => order.hold_expires_at?,
+        OrderStatus::Offered => order.offer_expires_at?,
+        _ => return None,
+    };
+    Some((deadline, Subject::Order(order.order_id)))
 }
 
 fn is_due((deadline, subject): &(Millis, Subject), log_time: Millis) -> bool {
@@ -60,7 +67,9 @@ impl Deadlines {
             }
         }
         self.log_time = self.log_time.max(header.log_time);
-        let fired = header.intent_offset.is_none() && logged.decision.outcome == Outcome::Changed;
+        let fired = header.intent_offset.is_none()
+            && logged.decision.outcome == Outcome::Changed
+            && fold.continuations.is_empty();
         let overdue =
             self.open.first().filter(|deadline| is_due(deadline, header.log_time)).copied();
         if header.intent_offset.is_some()
@@ -69,6 +78,14 @@ impl Deadlines {
             found(format!("decided at {:?} before {overdue:?} had fired", header.log_time));
         }
         let body = logged.decision.body.as_ref();
+        if fired
+            && body
+                .into_iter()
+                .flat_map(|body| changes(fold, body))
+                .all(|(closed, _)| closed != overdue)
+        {
+            found(format!("a timer fired, but {overdue:?} was due first"));
+        }
         for (closed, opened) in body.into_iter().flat_map(|body| changes(fold, body)) {
             if fired && closed.is_none_or(|deadline| !is_due(&deadline, header.log_time)) {
                 found(format!(
@@ -80,14 +97,29 @@ impl Deadlines {
                 self.open.remove(&closed);
             }
             self.open.extend(opened);
-            let too_short = opened.is_some_and(|(deadline, subject)| {
-                matches!(subject, Subject::Hold(_)) && deadline <= header.decided_at
-            });
-            if too_short {
-                found("a hold that starts already lapsed".into());
+        }
+        for order in body.into_iter().flat_map(|body| &body.orders) {
+            if let Some(length) = missing_time(fold, order, header.decided_at) {
+                found(format!("{} was given {length} ms too little", order.order_id));
             }
         }
     }
+}
+
+/// I8: a hold or an offer that begins lasts its whole length from the decision on.
+fn missing_time(fold: &Fold, order: &OrderRow, decided_at: Millis) -> Option<i64> {
+    let drop = fold.drops.get(&order.drop_id)?;
+    let before = fold.orders.get(&order.order_id).map(|before| before.status);
+    let (seconds, deadline) = match (before, order.status) {
+        (None, OrderStatus::Reserved) => (drop.hold_seconds, order.hold_expires_at),
+        (Some(OrderStatus::Waitlisted), OrderStatus::Offered) => {
+            (drop.offer_seconds, order.offer_expires_at)
+        }
+        _ => return None,
+    };
+    let due = decided_at.after(Millis::from_seconds(i64::from(seconds)));
+    let missing = due.since(deadline.unwrap_or(Millis(0))).0;
+    (missing != 0).then_some(missing)
 }
 
 type Deadline = Option<(Millis, Subject)>;

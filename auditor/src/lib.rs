@@ -9,7 +9,13 @@
 //! | [`chain`] | contiguous sequence, unbroken chain, rising epochs, monotone time |
 //! | [`answers`] | I2: one decision per intent offset, echoing the intent's id |
 //! | [`stock`] | I1: units conserved, and equal to what the orders themselves add up to |
+//! | [`buyers`] | the limit holds; a buyer's counters are what the buyer's orders add up to |
 //! | [`rules`] | each outcome is the one the rules give, recomputed from the rows before it |
+//! | [`transitions`] | a status follows one that it may follow; versions rise by one |
+//! | [`money`] | money moves only for units that are the buyer's, and has an end |
+//! | [`waitlist`] | released units go to who waited first among those they fit, before anybody new |
+//! | [`edges`] | low stock and sold out are told once per crossing |
+//! | [`continuations`] | open work is drained first; no record changes more than 64 rows |
 //! | [`follows`] | a creator's counter is the size of the follower set |
 //! | [`deadlines`] | I8: nothing opens, closes or lapses before its instant in log time, or late |
 //!
@@ -19,12 +25,18 @@
 //! The idea of a second, simple model that watches the real one is `TigerBeetle`'s auditor.
 
 pub mod answers;
+pub mod buyers;
 pub mod chain;
+pub mod continuations;
 pub mod deadlines;
+pub mod edges;
 pub mod fold;
 pub mod follows;
+pub mod money;
 pub mod rules;
 pub mod stock;
+pub mod transitions;
+pub mod waitlist;
 
 use std::fmt;
 
@@ -34,6 +46,9 @@ use schemas::order::{OrderBody, OrderIntent};
 use schemas::units::Millis;
 
 pub use fold::Fold;
+
+/// First logic version with payments, waitlist, events about stock.
+const WHOLE_LIFE: i32 = 2;
 
 /// An intent as the log holds it.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,6 +114,8 @@ pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
     answers::check(intents, decisions, &mut findings);
     let mut fold = Fold::default();
     let mut deadlines = deadlines::Deadlines::default();
+    let mut counts = stock::Counts::default();
+    let mut owned = buyers::Buyers::default();
     for logged in decisions {
         let intent = logged.decision.header.intent_offset.and_then(|offset| {
             let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
@@ -106,10 +123,23 @@ pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
         });
         deadlines.check(&fold, logged, intent, &mut findings);
         rules::check(&fold, logged, intent, &mut findings);
-        if let Some(body) = &logged.decision.body {
-            fold.apply(body);
-            stock::check(&fold, logged.offset, body, &mut findings);
+        continuations::check(&fold, logged, &mut findings);
+        let Some(body) = &logged.decision.body else { continue };
+        let offset = logged.offset;
+        let drop = body.orders.first().and_then(|order| fold.drops.get(&order.drop_id));
+        if let Some(drop) = drop.filter(|_| logged.decision.header.intent_offset.is_some()) {
+            waitlist::check_drained(&fold, offset, drop, &mut findings);
         }
+        transitions::check(&fold, offset, body, &mut findings);
+        waitlist::check_offers(&fold, offset, body, &mut findings);
+        if logged.decision.header.logic_version >= WHOLE_LIFE {
+            edges::check(&fold, offset, body, &mut findings);
+        }
+        money::check(&fold, offset, body, &mut findings);
+        counts.apply(&fold, body);
+        owned.check(&fold, offset, body, &mut findings);
+        fold.apply(body);
+        stock::check(&counts, &fold, offset, body, &mut findings);
     }
     stock::check_totals(&fold, &mut findings);
     let next = decisions.last().map_or(0, |last| last.decision.header.next_intent_offset);

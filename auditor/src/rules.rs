@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 
 use schemas::decision::Outcome;
-use schemas::ids::VariantId;
-use schemas::limits::QUANTITY_MAX;
+use schemas::ids::{Hash, VariantId};
+use schemas::limits::{QUANTITY_MAX, STOCK_MAX};
 use schemas::order::{
-    DropStatus, OrderBody, OrderIntent, OrderIntentKind, OrderStatus, PlaceOrder, Reason,
+    DropStatus, IfSoldOut, OrderBody, OrderIntent, OrderIntentKind, OrderStatus, PaymentState,
+    PlaceOrder, ProviderOperationKind, ProviderResult, Reason,
 };
 
 use crate::{Finding, Fold, LoggedDecision, LoggedIntent};
@@ -59,58 +60,201 @@ fn outcome_of(logged: &LoggedDecision) -> Option<Expected> {
 
 /// `None` where the record is legal Avro but the writer may still call it undecodable.
 fn expected(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Option<Expected> {
+    use OrderIntentKind as Kind;
     if logged.decision.outcome == Outcome::Undecodable {
         return None;
     }
-    let drop = intent.drop_id.and_then(|id| fold.drops.get(&id));
+    if outcome_of(logged) == Some(Expected::Refused(Reason::NotActivated)) {
+        // Legal while the partition stands at an older logic version, never after.
+        return (logged.decision.header.logic_version < crate::WHOLE_LIFE)
+            .then_some(Expected::Refused(Reason::NotActivated));
+    }
     Some(match intent.kind {
-        OrderIntentKind::Tick => Expected::Changed,
-        OrderIntentKind::Place => place(fold, intent, intent.place.as_ref()?),
-        OrderIntentKind::Cancel => {
-            let order = fold.orders.get(&intent.order_change.as_ref()?.order_id);
-            match order.filter(|order| Some(order.user_id) == intent.actor) {
-                None => Expected::Refused(Reason::UnknownOrder),
-                Some(order) => match order.status {
-                    OrderStatus::Reserved | OrderStatus::Confirmed => Expected::Changed,
-                    OrderStatus::Cancelled => Expected::Replayed,
-                    _ => Expected::Refused(Reason::NotCancellable),
-                },
-            }
-        }
-        OrderIntentKind::Schedule => {
-            let terms = intent.schedule.as_ref()?;
-            match drop {
-                None if logged.decision.outcome == Outcome::Refused => {
-                    Expected::Refused(Reason::InvalidSchedule)
-                }
-                None => Expected::Changed,
-                Some(drop)
-                    if (drop.creator_id, drop.schedule_key)
-                        != (terms.creator_id, terms.schedule_key) =>
-                {
-                    Expected::Refused(Reason::DropExists)
-                }
-                Some(drop) if drop.request_hash == terms.request_hash => Expected::Replayed,
-                Some(_) => Expected::KeyReused,
-            }
-        }
-        OrderIntentKind::Open | OrderIntentKind::Close => {
-            let command = intent.creator_command.as_ref()?;
-            let from = if intent.kind == OrderIntentKind::Open {
-                DropStatus::Upcoming
-            } else {
-                DropStatus::Live
-            };
-            match drop {
-                None => Expected::Refused(Reason::UnknownDrop),
-                Some(drop) if !command.admin && !command.creator_ids.contains(&drop.creator_id) => {
-                    Expected::Refused(Reason::NotCreator)
-                }
-                Some(drop) if drop.status == from => Expected::Changed,
-                Some(_) => Expected::Refused(Reason::WrongState),
-            }
-        }
+        Kind::Tick => Expected::Changed,
+        Kind::Activate => return None,
+        Kind::Place => place(fold, intent, intent.place.as_ref()?),
+        Kind::Cancel | Kind::Extend | Kind::Pay => buyer(fold, intent)?,
+        Kind::Schedule => schedule(fold, logged, intent)?,
+        Kind::Refund => refund(fold, intent)?,
+        Kind::PaymentOutcome => payment_outcome(fold, intent)?,
+        Kind::Open
+        | Kind::Close
+        | Kind::Pause
+        | Kind::Resume
+        | Kind::Abort
+        | Kind::Edit
+        | Kind::Restock
+        | Kind::Withdraw => creator(fold, logged, intent)?,
     })
+}
+
+fn schedule(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Option<Expected> {
+    let terms = intent.schedule.as_ref()?;
+    Some(match fold.drops.get(&intent.drop_id?) {
+        None if logged.decision.outcome == Outcome::Refused => {
+            Expected::Refused(Reason::InvalidSchedule)
+        }
+        None => Expected::Changed,
+        Some(drop)
+            if (drop.creator_id, drop.schedule_key) != (terms.creator_id, terms.schedule_key) =>
+        {
+            Expected::Refused(Reason::DropExists)
+        }
+        Some(drop) if drop.request_hash == terms.request_hash => Expected::Replayed,
+        Some(_) => Expected::KeyReused,
+    })
+}
+
+/// Cancel, extend, pay.
+fn buyer(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
+    use OrderStatus as S;
+    let id = match intent.kind {
+        OrderIntentKind::Pay => intent.payment.as_ref()?.order_id,
+        _ => intent.order_change.as_ref()?.order_id,
+    };
+    let Some(order) = fold.orders.get(&id).filter(|order| Some(order.user_id) == intent.actor)
+    else {
+        return Some(Expected::Refused(Reason::UnknownOrder));
+    };
+    let free = !fold.drops.get(&order.drop_id)?.payment_required;
+    let paying = order.payments.last().is_some_and(|payment| payment.state.is_open());
+    let refused = |reason| Some(Expected::Refused(reason));
+    match (intent.kind, order.status) {
+        (OrderIntentKind::Cancel, S::Cancelled) => Some(Expected::Replayed),
+        (OrderIntentKind::Cancel, S::Reserved | S::Offered | S::Waitlisted) => {
+            Some(Expected::Changed)
+        }
+        (OrderIntentKind::Cancel, S::Confirmed) if free => Some(Expected::Changed),
+        (OrderIntentKind::Cancel, S::Confirmed) => refused(Reason::PaymentInProgress),
+        (OrderIntentKind::Cancel, S::Paid) => refused(Reason::AlreadyPaid),
+        (OrderIntentKind::Cancel, _) => refused(Reason::NotCancellable),
+        (OrderIntentKind::Extend, S::Reserved)
+            if paying && !order.extended && !order.from_waitlist =>
+        {
+            Some(Expected::Changed)
+        }
+        (OrderIntentKind::Extend, _) => refused(Reason::NotExtendable),
+        (_, S::Offered) => Some(Expected::Changed),
+        (_, S::Reserved) if paying => refused(Reason::PaymentInProgress),
+        (_, S::Reserved) => {
+            let allowed = fold.drops.get(&order.drop_id)?.payment_attempts;
+            let used = i32::try_from(order.payments.len()).unwrap_or(i32::MAX);
+            if used < allowed { Some(Expected::Changed) } else { refused(Reason::NotPayable) }
+        }
+        (_, S::Confirmed | S::Paid) => refused(Reason::AlreadyPaid),
+        _ => refused(Reason::NotPayable),
+    }
+}
+
+fn creator(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Option<Expected> {
+    use DropStatus as S;
+    let command = intent.creator_command.as_ref()?;
+    let refused = |reason| Some(Expected::Refused(reason));
+    let Some(drop) = fold.drops.get(&intent.drop_id?) else { return refused(Reason::UnknownDrop) };
+    if drop.status == S::Archived {
+        return refused(Reason::Archived);
+    }
+    if !command.admin && !command.creator_ids.contains(&drop.creator_id) {
+        return refused(Reason::NotCreator);
+    }
+    if matches!(intent.kind, OrderIntentKind::Restock | OrderIntentKind::Withdraw) {
+        let wanted = intent.stock_change.as_ref()?;
+        if let Some(first) = fold.commands.get(&(drop.drop_id, wanted.key)) {
+            let same = first.request_hash == wanted.request_hash;
+            return Some(if same { Expected::Replayed } else { Expected::KeyReused });
+        }
+    }
+    let allowed = match intent.kind {
+        OrderIntentKind::Open | OrderIntentKind::Edit => drop.status == S::Upcoming,
+        OrderIntentKind::Pause => drop.status == S::Live,
+        OrderIntentKind::Resume => drop.status == S::Paused,
+        OrderIntentKind::Close => matches!(drop.status, S::Live | S::Paused),
+        _ => matches!(drop.status, S::Upcoming | S::Live | S::Paused),
+    };
+    if !allowed {
+        return refused(Reason::WrongState);
+    }
+    match intent.kind {
+        OrderIntentKind::Edit if logged.decision.outcome == Outcome::Refused => None,
+        OrderIntentKind::Restock | OrderIntentKind::Withdraw => supply(fold, intent),
+        _ => Some(Expected::Changed),
+    }
+}
+
+fn supply(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
+    let (drop, wanted) = (fold.drops.get(&intent.drop_id?)?, intent.stock_change.as_ref()?);
+    let variant = match wanted.variant_id {
+        None if drop.variants.len() == 1 => drop.variants.first(),
+        id => drop.variants.iter().find(|variant| Some(variant.variant_id) == id),
+    };
+    let Some(variant) = variant else { return Some(Expected::Refused(Reason::UnknownVariant)) };
+    let stock = fold.stocks.get(&(drop.drop_id, variant.variant_id))?;
+    let ever: i64 = fold
+        .stocks
+        .iter()
+        .filter(|(key, _)| key.0 == drop.drop_id)
+        .map(|(_, stock)| stock.initial.0 + stock.restocked.0)
+        .sum();
+    let adds = intent.kind == OrderIntentKind::Restock;
+    Some(if wanted.qty.0 < 1 || (adds && ever.saturating_add(wanted.qty.0) > STOCK_MAX.0) {
+        Expected::Refused(Reason::BadQuantity)
+    } else if !adds && wanted.qty > stock.available {
+        Expected::Refused(Reason::InsufficientStock)
+    } else {
+        Expected::Changed
+    })
+}
+
+fn refund(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
+    let (wanted, caller) = (intent.refund.as_ref()?, intent.creator_command.as_ref()?);
+    let order = fold.orders.get(&wanted.order_id);
+    let drop = order.and_then(|order| fold.drops.get(&order.drop_id));
+    let (Some(order), Some(drop)) = (order, drop) else {
+        return Some(Expected::Refused(Reason::UnknownOrder));
+    };
+    if !caller.admin && !caller.creator_ids.contains(&drop.creator_id) {
+        return Some(Expected::Refused(Reason::UnknownOrder));
+    }
+    if let Some(first) = fold.commands.get(&(drop.drop_id, wanted.key)) {
+        let same =
+            first.request_hash == Hash::of(&[&wanted.order_id.0, &[u8::from(wanted.restock)]]);
+        return Some(if same { Expected::Replayed } else { Expected::KeyReused });
+    }
+    let capturing =
+        order.status == OrderStatus::Confirmed && drop.payment_required && order.refund.is_none();
+    Some(if order.status == OrderStatus::Paid || capturing {
+        Expected::Changed
+    } else {
+        Expected::Refused(Reason::NotRefundable)
+    })
+}
+
+/// An outcome tells something new, or repeats, or is about nothing.
+fn payment_outcome(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
+    use PaymentState as S;
+    use ProviderOperationKind as Kind;
+    let outcome = intent.payment_outcome.as_ref()?;
+    let Some(order) = fold.orders.get(&outcome.order_id) else {
+        return Some(Expected::Refused(Reason::UnknownOrder));
+    };
+    let Some(payment) = order.payments.iter().find(|p| p.attempt == outcome.attempt) else {
+        return Some(Expected::Refused(Reason::UnknownPayment));
+    };
+    let asked = order.operation.is_some_and(|operation| {
+        (operation.attempt, operation.kind) == (outcome.attempt, outcome.operation)
+    });
+    let news = match (outcome.operation, outcome.result) {
+        (Kind::Authorise, ProviderResult::Succeeded) => {
+            payment.state.is_open() || payment.state == S::Declined
+        }
+        (Kind::Authorise, ProviderResult::Failed) => payment.state.is_open(),
+        (Kind::Authorise, ProviderResult::NeedsAction) => payment.state == S::Pending,
+        (_, ProviderResult::NeedsAction) => false,
+        (_, ProviderResult::Failed) if !asked => false,
+        (Kind::Capture | Kind::Void, _) => payment.state == S::Authorised,
+        (Kind::Refund, _) => payment.state == S::Captured,
+    };
+    Some(if news { Expected::Changed } else { Expected::Replayed })
 }
 
 fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
@@ -135,7 +279,11 @@ fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
     let total: i64 =
         wanted.iter().map(|(id, qty)| price(id).unwrap_or(0).saturating_mul(*qty)).sum();
     let units: i64 = wanted.values().sum();
-    let owned = fold.buyers.get(&(drop_id, user)).map_or(0, |buyer| buyer.held.0 + buyer.sold.0);
+    if drop.status == DropStatus::Archived {
+        return Expected::Refused(Reason::Archived);
+    }
+    let buyer = fold.buyers.get(&(drop_id, user));
+    let owned = buyer.map_or(0, |buyer| buyer.held.0 + buyer.waiting.0 + buyer.sold.0);
     let broken = [
         (drop.status != DropStatus::Live, Reason::NotOpen),
         (wanted.keys().any(|id| price(id).is_none()), Reason::UnknownVariant),
@@ -157,8 +305,19 @@ fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
         ),
         (wanted.keys().any(|id| left(id) == 0), Reason::SoldOut),
     ];
-    broken
-        .into_iter()
-        .find_map(|(is_broken, reason)| is_broken.then_some(Expected::Refused(reason)))
-        .unwrap_or(Expected::Changed)
+    let refused = broken.into_iter().find_map(|(is_broken, reason)| is_broken.then_some(reason));
+    let waits = |id: &VariantId| {
+        drop.waitlist
+            && order.if_sold_out == IfSoldOut::Waitlist
+            && !buyer.is_some_and(|buyer| buyer.entries.iter().any(|e| e.variant_id == *id))
+    };
+    match refused {
+        Some(Reason::InsufficientStock | Reason::SoldOut)
+            if wanted.len() == 1 && wanted.keys().all(waits) =>
+        {
+            Expected::Changed
+        }
+        Some(reason) => Expected::Refused(reason),
+        None => Expected::Changed,
+    }
 }

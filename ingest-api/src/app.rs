@@ -17,7 +17,9 @@ use crate::auth::Verifier;
 use crate::intake::Intake;
 use crate::problem::{Problem, Retry};
 use crate::window::Window;
-use crate::{drops, follows, operations, orders};
+use crate::{
+    drop_reads, drops, follows, operations, order_commands, order_reads, orders, schedule,
+};
 
 /// How the partitions owned by this process are doing.
 pub type Partitions = Arc<dyn Fn() -> Vec<PartitionStatus> + Send + Sync>;
@@ -55,13 +57,21 @@ pub fn router(settings: Settings) -> Router {
     let (api, document) = OpenApiRouter::new()
         .routes(routes!(orders::place))
         .routes(routes!(orders::place_in_drop))
-        .routes(routes!(orders::read, orders::cancel))
-        .routes(routes!(orders::events))
-        .routes(routes!(drops::schedule))
+        .routes(routes!(order_reads::read, order_commands::cancel))
+        .routes(routes!(order_reads::events))
+        .routes(routes!(order_commands::extend))
+        .routes(routes!(order_commands::pay))
+        .routes(routes!(order_commands::refund))
+        .routes(routes!(schedule::schedule))
         .routes(routes!(drops::open))
         .routes(routes!(drops::close))
-        .routes(routes!(drops::read))
-        .routes(routes!(drops::events))
+        .routes(routes!(drops::pause))
+        .routes(routes!(drops::resume))
+        .routes(routes!(drops::abort))
+        .routes(routes!(drops::restock))
+        .routes(routes!(drops::withdraw))
+        .routes(routes!(drop_reads::read, schedule::edit, drops::delete))
+        .routes(routes!(drop_reads::events))
         .routes(routes!(follows::follow, follows::unfollow))
         .routes(routes!(follows::read))
         .routes(routes!(operations::time))

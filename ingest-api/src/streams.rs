@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use crate::app::AppState;
 use crate::archive::DropState;
 use crate::auth::Caller;
-use crate::orders::{is_settled, versions_after};
+use crate::order_reads::{is_settled, versions_after};
 use crate::views::{OrderView, available};
 use crate::window::DropChange;
 
@@ -80,7 +80,7 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
         let (changed, seen) = at.state.window.watch_order(at.order);
         let settled_at = match &seen {
             Some(crate::window::OrderSeen::Row { versions }) => {
-                versions.last().filter(|row| is_settled(row.status)).map(|row| row.version)
+                versions.last().filter(|row| is_settled(row)).map(|row| row.version)
             }
             _ => None,
         };
@@ -110,7 +110,7 @@ impl OrderStream {
         }
         let row = versions_after(&self.state, &self.caller, self.order, None, 0).await;
         row.and_then(|rows| rows.last().cloned())
-            .is_some_and(|row| is_settled(row.status) && row.version <= self.last)
+            .is_some_and(|row| is_settled(&row) && row.version <= self.last)
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn drop_stream(
     shown: DropState,
     changes: broadcast::Receiver<DropChange>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = json_event("drop", crate::drops::view(&state, &shown));
+    let first = json_event("drop", crate::drop_reads::view(&state, &shown));
     let start =
         DropStream { state, drop: shown.drop.drop_id, changes, shown, queue: [first].into() };
     with_heartbeat(stream::unfold(start, next_drop_event))
@@ -153,6 +153,12 @@ fn edge(kind: DropEventKind, drop: DropId) -> Event {
     let name = match kind {
         DropEventKind::DropStarted => "drop_started",
         DropEventKind::DropEnded => "drop_ended",
+        DropEventKind::DropPaused => "drop_paused",
+        DropEventKind::DropResumed => "drop_resumed",
+        DropEventKind::DropCancelled => "drop_cancelled",
+        DropEventKind::StockLow => "stock_low",
+        DropEventKind::SoldOut => "sold_out",
+        DropEventKind::Restocked => "restocked",
     };
     json_event(name, json!({"dropId": drop.to_string()}))
 }

@@ -1,6 +1,6 @@
 //! Rows as clients see them.
 
-use schemas::order::{OrderRow, StockRow};
+use schemas::order::{OrderRow, PaymentRow, PaymentState, StockRow};
 use schemas::units::{Millis, Money};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,6 +32,39 @@ pub struct OrderLineView {
     unit_price: Money,
 }
 
+/// The last payment attempt.
+#[derive(Serialize, ToSchema, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentView {
+    attempt: i32,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_method_id: Option<String>,
+    /// Where the buyer has to go to finish the payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_action: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+    /// What the provider is asked for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
+}
+
+impl PaymentView {
+    fn new(payment: &PaymentRow, row: &OrderRow) -> Self {
+        let waits = payment.state == PaymentState::NeedsAction;
+        let detail = |wanted: bool| payment.detail.clone().filter(|_| wanted);
+        Self {
+            attempt: payment.attempt,
+            state: payment.state.as_str(),
+            payment_method_id: payment.method.clone(),
+            next_action: detail(waits),
+            failure: detail(!waits),
+            operation: row.operation.map(|operation| operation.kind.as_str()),
+        }
+    }
+}
+
 /// An order as it is now.
 #[derive(Serialize, ToSchema, Debug)]
 #[serde(rename_all = "camelCase")]
@@ -47,7 +80,11 @@ pub struct OrderView {
     #[schema(value_type = Object)]
     total: Money,
     #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<PaymentView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hold_expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offer_expires_at: Option<String>,
     version: i32,
     created_at: String,
     decided_at: String,
@@ -74,7 +111,9 @@ impl OrderView {
             lines: lines.collect(),
             qty: row.lines.iter().map(|line| i64::from(line.qty)).sum(),
             total: money(row.total),
+            payment: row.payments.last().map(|payment| PaymentView::new(payment, row)),
             hold_expires_at: row.hold_expires_at.map(rfc3339),
+            offer_expires_at: row.offer_expires_at.map(rfc3339),
             version: row.version,
             created_at: rfc3339(row.created_at),
             decided_at: rfc3339(row.decided_at),
@@ -95,6 +134,8 @@ pub struct VariantView {
     available: i64,
     reserved: i64,
     sold: i64,
+    restocked: i64,
+    withdrawn: i64,
 }
 
 /// A drop as it is now.
@@ -114,6 +155,9 @@ pub struct DropView {
     low_stock_threshold: i64,
     limit_per_user: Option<i32>,
     hold_seconds: i32,
+    offer_seconds: i32,
+    waitlist: bool,
+    payment_attempts: i32,
     variants: Vec<VariantView>,
     #[schema(value_type = Object)]
     stock: Value,
@@ -136,6 +180,8 @@ impl DropView {
             available: count(variant.variant_id, |stock| stock.available.0),
             reserved: count(variant.variant_id, |stock| stock.reserved.0),
             sold: count(variant.variant_id, |stock| stock.sold.0),
+            restocked: count(variant.variant_id, |stock| stock.restocked.0),
+            withdrawn: count(variant.variant_id, |stock| stock.withdrawn.0),
         });
         Self {
             id: row.drop_id.to_string(),
@@ -151,6 +197,9 @@ impl DropView {
             low_stock_threshold: row.low_stock_threshold.0,
             limit_per_user: row.limit_per_user,
             hold_seconds: row.hold_seconds,
+            offer_seconds: row.offer_seconds,
+            waitlist: row.waitlist,
+            payment_attempts: row.payment_attempts,
             variants: variants.collect(),
             stock: available(state),
             version: row.version,

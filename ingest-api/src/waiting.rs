@@ -195,7 +195,11 @@ fn bare_problem(refusal: &Refusal) -> Problem {
         Reason::NotOpen if is_early => {
             (StatusCode::CONFLICT, Retry::Safe, "the drop is not on sale yet; the key is unspent")
         }
+        Reason::NotOpen if refusal.drop_status == Some(DropStatus::Paused) => {
+            (StatusCode::CONFLICT, Retry::Safe, "the drop is paused; the key is unspent")
+        }
         Reason::NotOpen => (StatusCode::CONFLICT, Retry::Never, "the drop is no longer on sale"),
+        Reason::Archived => (StatusCode::GONE, Retry::Never, "the drop is long settled"),
         Reason::UnknownVariant => {
             (StatusCode::CONFLICT, Retry::Never, "the drop has no such variant")
         }
@@ -212,9 +216,7 @@ fn bare_problem(refusal: &Refusal) -> Problem {
             (StatusCode::CONFLICT, Retry::NewKey, "fewer units are left than you asked for")
         }
         Reason::SoldOut => (StatusCode::CONFLICT, Retry::NewKey, "no unit is left"),
-        Reason::NotCancellable => {
-            (StatusCode::CONFLICT, Retry::Never, "the order is past cancelling")
-        }
+        other => (StatusCode::CONFLICT, Retry::Never, order_state(other)),
     };
     let mut problem = Problem::new(status, refusal.reason.as_str(), retry, detail);
     if let Some(order) = refusal.order_id {
@@ -227,6 +229,26 @@ fn bare_problem(refusal: &Refusal) -> Problem {
         problem = problem.with("dropStatus", status.as_str());
     }
     problem
+}
+
+/// Why the order's, payment's or partition's state does not allow what was asked.
+fn order_state(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NotCancellable => "the order is past cancelling",
+        Reason::PaymentInProgress => "a payment is under way: wait for its outcome",
+        Reason::AlreadyPaid => "the order is paid for; ask the creator for a refund",
+        Reason::NotPayable => "there is nothing to pay for, or no attempt is left",
+        Reason::NotExtendable => {
+            "a hold is extended once, while a payment is under way, and never after an offer"
+        }
+        Reason::NotRefundable => "no money was captured, or it is on its way back",
+        Reason::DropEnded => "the drop ended before units came back",
+        Reason::DropCancelled => "the creator called the drop off",
+        Reason::NotActivated => {
+            "an operator has to activate this for the partition: livedrops activate"
+        }
+        _ => "the state does not allow it",
+    }
 }
 
 /// 409 of a drop that opens later, decided by this node without writing.

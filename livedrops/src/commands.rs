@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(crate) mod activate;
 pub(crate) mod all;
 pub(crate) mod audit;
 pub(crate) mod dead_letters;

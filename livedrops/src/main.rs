@@ -47,6 +47,8 @@ enum Command {
     Processor(commands::all::ProcessorRole),
     /// Prove I1-I3 from the log; compare stores, Postgres and `ClickHouse` with it.
     Audit(commands::audit::Audit),
+    /// Let partitions go on with the rules of this build, after an upgrade.
+    Activate(commands::activate::Activate),
     /// Intents that could not be read.
     DeadLetters(commands::dead_letters::DeadLetters),
     /// Open-loop load with a latency report.
@@ -80,6 +82,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::IngestApi(role) => role.run(config),
         Command::Processor(role) => role.run(config),
         Command::Audit(audit) => audit.run(config),
+        Command::Activate(activate) => activate.run(config),
         Command::DeadLetters(command) => command.run(config),
         Command::Load(load) => load.run(&config),
         Command::Topics(topics) => topics.run(config),

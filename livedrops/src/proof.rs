@@ -134,7 +134,7 @@ fn audit(partitions: BTreeMap<Partition, PartitionRecords>) -> Proof {
         let distinct: std::collections::BTreeSet<_> = offsets.iter().collect();
         proof.duplicates += offsets.len() - distinct.len();
         for logged in &records.decisions {
-            if let Some(fact) = facts_of(partition, logged.offset, &logged.decision) {
+            for fact in facts_of(partition, logged.offset, &logged.decision) {
                 let key = (fact.outcome, fact.status, fact.reason);
                 let (count, units) = proof.tally.entry(key).or_default();
                 *count += 1;
@@ -173,7 +173,11 @@ impl Proof {
     }
 
     fn digests(&self) -> Vec<OrderDigest> {
-        let orders = self.folds.values().flat_map(|fold| fold.orders.values());
+        // Views keep what the writer has forgotten.
+        let orders = self
+            .folds
+            .values()
+            .flat_map(|fold| fold.orders.values().chain(fold.archived_orders.values()));
         let mut digests: Vec<_> = orders
             .map(|order| OrderDigest {
                 id: order.order_id,
@@ -211,8 +215,11 @@ impl Proof {
         let expected = self.digests();
         let mut difference = first_difference(&expected, &found);
         let stocks = views.stocks().await.map_err(Failure::unreachable)?;
-        let mut logged: Vec<_> =
-            self.folds.values().flat_map(|fold| fold.stocks.values().copied()).collect();
+        let mut logged: Vec<_> = self
+            .folds
+            .values()
+            .flat_map(|fold| fold.stocks.values().chain(&fold.archived_stocks).copied())
+            .collect();
         logged.sort_by_key(|stock| (stock.drop_id, stock.variant_id));
         difference = difference.or_else(|| first_difference(&logged, &stocks));
         Ok(ViewReport { rows: found.len() as u64, equal: difference.is_none(), difference })
@@ -268,7 +275,9 @@ fn rows_of(fold: &Fold) -> Vec<StateRow> {
     let stocks = fold.stocks.values().copied().map(StateRow::Stock);
     let orders = fold.orders.values().cloned().map(StateRow::Order);
     let buyers = fold.buyers.values().cloned().map(StateRow::Buyer);
-    drops.chain(stocks).chain(orders).chain(buyers).collect()
+    let commands = fold.commands.values().copied().map(StateRow::Command);
+    let works = fold.continuations.values().copied().map(StateRow::Continuation);
+    drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(works).collect()
 }
 
 fn first_difference<T: PartialEq + std::fmt::Debug>(expected: &[T], found: &[T]) -> Option<String> {

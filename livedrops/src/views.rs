@@ -199,10 +199,10 @@ fn insert_ranges(
     };
     let mut ranges: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> = BTreeMap::new();
     for placed in batch {
-        let fact = facts_of(placed.partition, placed.offset, &placed.decision);
+        let decided = facts_of(placed.partition, placed.offset, &placed.decision);
         let seq = placed.decision.header.seq;
         if let Some((range, facts)) = repeats.get_mut(&placed.partition) {
-            facts.extend(fact);
+            facts.extend(decided);
             if seq == range.last_seq {
                 insert(*range, facts, true)?;
                 repeats.remove(&placed.partition);
@@ -221,8 +221,8 @@ fn insert_ranges(
         });
         range.next_offset = placed.offset + 1;
         range.last_seq = seq;
-        range.facts += u64::from(fact.is_some());
-        facts.extend(fact);
+        range.facts += decided.len() as u64;
+        facts.extend(decided);
     }
     ranges.values().try_for_each(|(range, facts)| insert(*range, facts, false))
 }

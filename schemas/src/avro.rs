@@ -22,7 +22,7 @@ pub struct SchemaVersion {
 }
 
 /// Every version ever released, oldest first per subject.
-pub const RELEASED: [SchemaVersion; 4] = [
+pub const RELEASED: [SchemaVersion; 6] = [
     SchemaVersion {
         subject: ORDER_INTENTS.subject,
         version: 1,
@@ -32,6 +32,16 @@ pub const RELEASED: [SchemaVersion; 4] = [
         subject: ORDER_DECISIONS.subject,
         version: 1,
         text: include_str!("../avro/order_decision.v1.avsc"),
+    },
+    SchemaVersion {
+        subject: ORDER_INTENTS.subject,
+        version: 2,
+        text: include_str!("../avro/order_intent.v2.avsc"),
+    },
+    SchemaVersion {
+        subject: ORDER_DECISIONS.subject,
+        version: 2,
+        text: include_str!("../avro/order_decision.v2.avsc"),
     },
     SchemaVersion {
         subject: FOLLOW_INTENTS.subject,

@@ -12,6 +12,20 @@ pub const VARIANTS_MAX: usize = 32;
 pub const STOCK_MAX: Units = Units(10_000_000);
 /// Longest hold in seconds.
 pub const HOLD_SECONDS_MAX: i32 = 86_400;
+/// Longest offer in seconds.
+pub const OFFER_SECONDS_MAX: i32 = 86_400;
+/// How long an offer lasts where the creator does not say.
+pub const OFFER_SECONDS_DEFAULT: i32 = 600;
+/// Most payment attempts of an order.
+pub const PAYMENT_ATTEMPTS_MAX: i32 = 10;
+/// How many a buyer has where the creator does not say.
+pub const PAYMENT_ATTEMPTS_DEFAULT: i32 = 3;
+/// How far a hold is extended, once.
+pub const EXTENSION_SECONDS: i64 = 120;
+/// How long orders are kept after their drop ended, in seconds.
+pub const ARCHIVE_AFTER_SECONDS: i64 = 180 * 86_400;
+/// Most rows that one decision changes.
+pub const ROWS_PER_DECISION_MAX: usize = 64;
 /// Greatest per-user limit.
 pub const LIMIT_PER_USER_MAX: i32 = 10_000;
 /// Longest title in characters.

@@ -1,7 +1,7 @@
-//! One row per decision about something: what analysts count.
+//! One row per decision, or per order where a decision changes several: what analysts count.
 
 use schemas::decision::{Decision, Outcome};
-use schemas::order::{OrderBody, OrderStatus};
+use schemas::order::{OrderBody, OrderRow, OrderStatus};
 use schemas::partition::Partition;
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,6 +15,8 @@ pub struct DecisionFact {
     pub offset: i64,
     /// Decision sequence number.
     pub seq: i64,
+    /// Which of the decision's orders; 0 for the first, and where there is none.
+    pub position: u16,
     /// Header outcome.
     pub outcome: String,
     /// Order status after the decision; empty where no order changed.
@@ -53,55 +55,64 @@ fn word<T: Serialize>(value: T) -> String {
     }
 }
 
-/// The fact of one decision, if it is one.
+/// The facts of one decision: one, or one per order where it changes several (a continuation).
 #[must_use]
 pub fn facts_of(
     partition: Partition,
     offset: i64,
     decision: &Decision<OrderBody>,
-) -> Option<DecisionFact> {
+) -> Vec<DecisionFact> {
     if matches!(decision.outcome, Outcome::Genesis | Outcome::OwnerStarted) {
-        return None;
+        return Vec::new();
     }
+    let none = OrderBody::default();
+    let body = decision.body.as_ref().unwrap_or(&none);
+    let shown = body.orders.first().or(body.answer.as_ref());
+    let mut facts = vec![fact(partition, offset, decision, body, shown)];
+    for (order, position) in body.orders.iter().zip(0_u16..).skip(1) {
+        let further = fact(partition, offset, decision, body, Some(order));
+        // What belongs to the decision as a whole is told once.
+        facts.push(DecisionFact { position, available: -1, events: String::new(), ..further });
+    }
+    facts
+}
+
+fn fact(
+    partition: Partition,
+    offset: i64,
+    decision: &Decision<OrderBody>,
+    body: &OrderBody,
+    order: Option<&OrderRow>,
+) -> DecisionFact {
     let header = &decision.header;
-    let body = decision.body.as_ref();
-    let order = body.and_then(|body| body.orders.first().or(body.answer.as_ref()));
-    let changed = body.and_then(|body| body.orders.first());
-    let refusal = body.and_then(|body| body.refusal.as_ref());
-    let drop = order.map(|order| order.drop_id).or_else(|| {
-        let body = body?;
-        body.drops
-            .first()
-            .map(|drop| drop.drop_id)
-            .or_else(|| body.stocks.first().map(|stock| stock.drop_id))
-    });
-    let granted = |status: OrderStatus| status != OrderStatus::Rejected;
-    let stocks = body.map(|body| body.stocks.as_slice()).unwrap_or_default();
-    let events = body.map(|body| body.events.as_slice()).unwrap_or_default();
-    Some(DecisionFact {
+    let changed = order.filter(|_| !body.orders.is_empty());
+    let refusal = body.refusal.as_ref();
+    let drop = order.map(|order| order.drop_id);
+    let drop = drop.or_else(|| body.drops.first().map(|drop| drop.drop_id));
+    let drop = drop.or_else(|| body.stocks.first().map(|stock| stock.drop_id));
+    let user = order.map(|order| order.user_id).or_else(|| refusal?.user_id);
+    let granted = |order: &&OrderRow| order.status != OrderStatus::Rejected;
+    let available = body.stocks.iter().map(|stock| stock.available.0).sum();
+    let events: Vec<_> = body.events.iter().map(|event| word(event.kind)).collect();
+    // A row that a timer or continuation ended says why itself.
+    let reason = refusal.map(|refusal| refusal.reason).or_else(|| changed?.reason);
+    DecisionFact {
         partition: partition.0,
         offset,
         seq: header.seq,
+        position: 0,
         outcome: decision.outcome.as_str().to_owned(),
         status: changed.map(|order| order.status.as_str().to_owned()).unwrap_or_default(),
-        reason: refusal.map(|refusal| refusal.reason.as_str().to_owned()).unwrap_or_default(),
+        reason: reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
         drop_id: drop.map(Uuid::from).unwrap_or_default(),
         order_id: order.map(|order| Uuid::from(order.order_id)).unwrap_or_default(),
-        user_id: order
-            .map(|order| order.user_id)
-            .or_else(|| refusal.and_then(|refusal| refusal.user_id))
-            .map(Uuid::from)
-            .unwrap_or_default(),
-        units: order.map_or(0, |order| order.lines.iter().map(|line| i64::from(line.qty)).sum()),
-        total: changed.filter(|order| granted(order.status)).map_or(0, |order| order.total.0),
+        user_id: user.map(Uuid::from).unwrap_or_default(),
+        units: order.map_or(0, |order| order.units().0),
+        total: changed.filter(granted).map_or(0, |order| order.total.0),
         currency: order.map(|order| order.currency.clone()).unwrap_or_default(),
-        available: if stocks.is_empty() {
-            -1
-        } else {
-            stocks.iter().map(|stock| stock.available.0).sum()
-        },
-        events: events.iter().map(|event| word(event.kind)).collect::<Vec<_>>().join(","),
+        available: if body.stocks.is_empty() { -1 } else { available },
+        events: events.join(","),
         log_time: header.log_time.0,
         decided_at: header.decided_at.0,
-    })
+    }
 }

@@ -6,12 +6,12 @@ pub(crate) const STATEMENTS: [&str; 8] = [
         partition UInt16, first_offset Int64, next_offset Int64, last_seq Int64, facts UInt64
      ) ENGINE = ReplacingMergeTree ORDER BY (partition, next_offset)",
     "CREATE TABLE IF NOT EXISTS decisions (
-        partition UInt16, offset Int64, seq Int64,
+        partition UInt16, offset Int64, seq Int64, position UInt16,
         outcome LowCardinality(String), status LowCardinality(String), reason LowCardinality(String),
         drop_id UUID, order_id UUID, user_id UUID, units Int64, total Int64, currency LowCardinality(String),
         available Int64, events LowCardinality(String),
         log_time DateTime64(3, 'UTC'), decided_at DateTime64(3, 'UTC')
-     ) ENGINE = ReplacingMergeTree ORDER BY (partition, seq)
+     ) ENGINE = ReplacingMergeTree ORDER BY (partition, seq, position)
      SETTINGS non_replicated_deduplication_window = 10000",
     // Per-second drop facts: demand, grants, refusals, what is left.
     "CREATE OR REPLACE VIEW drop_seconds AS
@@ -23,20 +23,24 @@ pub(crate) const STATEMENTS: [&str; 8] = [
     "CREATE OR REPLACE VIEW sales_per_minute AS
      SELECT drop_id, toStartOfMinute(log_time) AS minute, currency, count() AS orders, sum(units) AS units,
         sum(total) AS revenue
-     FROM decisions FINAL WHERE status = 'CONFIRMED' GROUP BY drop_id, minute, currency",
+     FROM (SELECT drop_id, order_id, any(currency) AS currency, any(units) AS units, max(total) AS total,
+        min(log_time) AS log_time FROM decisions FINAL WHERE status IN ('CONFIRMED', 'PAID')
+        GROUP BY drop_id, order_id)
+     GROUP BY drop_id, minute, currency",
     "CREATE OR REPLACE VIEW demand_against_stock AS
-     SELECT drop_id, uniqExact(user_id) AS buyers, sumIf(units, outcome != 'replayed') AS units_wanted,
-        sumIf(units, status IN ('RESERVED', 'CONFIRMED')) AS units_granted,
-        sumIf(units, reason IN ('sold_out', 'insufficient_stock')) AS units_unmet
-     FROM decisions FINAL WHERE order_id != toUUIDOrZero('') AND status NOT IN ('EXPIRED', 'CANCELLED')
+     SELECT drop_id, uniqExact(user_id) AS buyers, sum(units) AS units_wanted,
+        sumIf(units, was_granted) AS units_granted, sumIf(units, NOT was_granted) AS units_unmet
+     FROM (SELECT drop_id, order_id, any(user_id) AS user_id, any(units) AS units,
+        countIf(status IN ('RESERVED', 'CONFIRMED', 'OFFERED', 'PAID')) > 0 AS was_granted
+        FROM decisions FINAL WHERE order_id != toUUIDOrZero('') AND status != '' GROUP BY drop_id, order_id)
      GROUP BY drop_id",
     "CREATE OR REPLACE VIEW refusals_by_reason AS
      SELECT drop_id, reason, count() AS refusals, sum(units) AS units
-     FROM decisions FINAL WHERE reason != '' GROUP BY drop_id, reason",
+     FROM decisions FINAL WHERE outcome = 'refused' AND reason != '' GROUP BY drop_id, reason",
     "CREATE OR REPLACE VIEW time_to_sell_out AS
      SELECT drop_id, minIf(log_time, has(splitByChar(',', events), 'drop_started')) AS started_at,
-        minIf(log_time, available = 0 AND status IN ('RESERVED', 'CONFIRMED')) AS sold_out_at,
-        if(countIf(available = 0 AND status IN ('RESERVED', 'CONFIRMED')) = 0, NULL,
+        minIf(log_time, has(splitByChar(',', events), 'sold_out')) AS sold_out_at,
+        if(countIf(has(splitByChar(',', events), 'sold_out')) = 0, NULL,
            dateDiff('millisecond', started_at, sold_out_at)) AS milliseconds
      FROM decisions FINAL GROUP BY drop_id",
     "CREATE OR REPLACE VIEW decision_latency AS

@@ -10,7 +10,8 @@ pub mod topology;
 use std::sync::LazyLock;
 
 use model::{
-    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+    Decided, Intent, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
+    UnreadableIntent,
 };
 use schemas::avro::{self, Codec};
 use schemas::follow::{FollowBody, FollowIntent, FollowIntentKind};
@@ -64,9 +65,10 @@ impl Processor for Followers {
         Ok(None)
     }
 
-    fn rows(body: FollowBody) -> Vec<StateRow> {
+    fn changes(body: FollowBody) -> Vec<RowChange<StateRow>> {
         let follows = body.follows.into_iter().map(StateRow::Follow);
-        follows.chain(body.creators.into_iter().map(StateRow::Creator)).collect()
+        let rows = follows.chain(body.creators.into_iter().map(StateRow::Creator));
+        rows.map(RowChange::Put).collect()
     }
 
     fn record_key(body: &FollowBody) -> Option<[u8; 16]> {

@@ -2,14 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use followers::Followers;
 use followers::command::Command;
 use followers::rows::StateRow;
-use model::{Processor, ReadFailed, Row, RowKey, Rows, Stamp};
+use model::{MapRows, Processor, Rows, Stamp};
 use proptest::prelude::*;
 use schemas::avro::FOLLOW_INTENT;
 use schemas::decision::Outcome;
@@ -19,34 +17,29 @@ use schemas::partition::Partition;
 use schemas::units::Millis;
 
 #[derive(Default)]
-struct World(RefCell<BTreeMap<RowKey, Arc<StateRow>>>);
-
-impl Rows<StateRow> for World {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<StateRow>>, ReadFailed> {
-        Ok(self.0.borrow().get(key).cloned())
-    }
-}
+struct World(MapRows<StateRow>);
 
 impl World {
-    fn send(&self, creator: u8, user: u8, following: bool, at: i64) -> Outcome {
+    fn send(&mut self, creator: u8, user: u8, following: bool, at: i64) -> Outcome {
         let change =
             FollowChange { creator_id: CreatorId([creator; 16]), user_id: UserId([user; 16]) };
         let stamp = Stamp {
             partition: Partition(0),
+            seq: 0,
+            logic_version: 1,
             offset: 0,
             log_time: Millis(at),
             decided_at: Millis(at),
         };
-        let decided = Followers::decide(self, &Command::Set(change, following), stamp).unwrap();
-        for row in decided.body.map(Followers::rows).into_iter().flatten() {
-            self.0.borrow_mut().insert(row.key(), Arc::new(row));
-        }
+        let decided = Followers::decide(&self.0, &Command::Set(change, following), stamp).unwrap();
+        let changes = decided.body.map(Followers::changes).into_iter().flatten();
+        changes.for_each(|change| self.0.apply(change));
         decided.outcome
     }
 
     fn followers(&self, creator: u8) -> i64 {
         let key = followers::rows::creator_key(CreatorId([creator; 16]));
-        match self.0.borrow().get(&key).map(Arc::as_ref) {
+        match self.0.get(&key).unwrap().as_deref() {
             Some(StateRow::Creator(row)) => row.followers.0,
             _ => 0,
         }
@@ -55,11 +48,11 @@ impl World {
 
 #[test]
 fn a_repeated_follow_changes_nothing_and_keeps_its_date() {
-    let world = World::default();
+    let mut world = World::default();
     assert_eq!(world.send(1, 1, true, 10), Outcome::Changed);
     assert_eq!(world.send(1, 1, true, 20), Outcome::Replayed);
     let key = followers::rows::follow_key(CreatorId([1; 16]), UserId([1; 16]));
-    let row = world.get(&key).unwrap().unwrap();
+    let row = world.0.get(&key).unwrap().unwrap();
     assert!(matches!(row.as_ref(), StateRow::Follow(row) if row.since == Millis(10)));
     assert_eq!(
         world.send(1, 2, false, 30),
@@ -93,7 +86,7 @@ proptest! {
     fn the_counter_is_the_size_of_the_set(
         acts in prop::collection::vec((0..3_u8, 0..5_u8, any::<bool>()), 0..80),
     ) {
-        let world = World::default();
+        let mut world = World::default();
         let mut sets: BTreeMap<u8, BTreeSet<u8>> = BTreeMap::new();
         for (at, (creator, user, following)) in acts.into_iter().enumerate() {
             let set = sets.entry(creator).or_default();

@@ -8,10 +8,12 @@
 //! The split of decision and effect follows Kafka's `CoordinatorShard` (one `replay` for live and load) and
 //! `TigerBeetle`'s state machine (refusals are values in a documented order).
 
+mod map_rows;
 mod processor;
 mod row;
 mod stamp;
 
+pub use map_rows::MapRows;
 pub use processor::{Decided, Intent, Processor, Topology, UnreadableIntent};
-pub use row::{ReadFailed, Row, RowKey, Rows, Timer};
+pub use row::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 pub use stamp::Stamp;

@@ -8,7 +8,7 @@ use schemas::units::Millis;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{ReadFailed, Row, Rows, Stamp, Timer};
+use crate::{ReadFailed, Row, RowChange, Rows, Stamp, Timer};
 
 /// What a processor reads, writes and keeps. `topology.md` has these rows; a test compares.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,8 @@ pub trait Processor: Send + Sync + 'static {
 
     /// Names, topics, tables.
     const TOPOLOGY: Topology;
-    /// Written into every decision.
+    /// The newest logic version that this build knows: a fresh partition starts with it, an older one is
+    /// activated for it, and a partition that is ahead of it is refused.
     const LOGIC_VERSION: i32;
 
     /// Codec of the decisions this build writes.
@@ -96,8 +97,13 @@ pub trait Processor: Send + Sync + 'static {
         stamp: Stamp,
     ) -> Result<Option<Self::Body>, ReadFailed>;
 
-    /// The post-images of a decision, in the order in which they are put.
-    fn rows(body: Self::Body) -> Vec<Self::Row>;
+    /// The post-images of a decision, in the order in which they are applied.
+    fn changes(body: Self::Body) -> Vec<RowChange<Self::Row>>;
+
+    /// The logic version that holds from this decision on, where it activates one.
+    fn activated(_body: &Self::Body) -> Option<i32> {
+        None
+    }
 
     /// Kafka key of the decision record.
     fn record_key(body: &Self::Body) -> Option<[u8; 16]>;

@@ -57,6 +57,18 @@ impl fmt::Debug for RowKey {
     }
 }
 
+/// A place of a row in one of its processor's queues. Ordered by (queue, size, position), so that all that is
+/// of one size stands together, first come first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct QueueKey {
+    /// Names the queue: a tag and up to two ids.
+    pub queue: RowKey,
+    /// What the row asks for.
+    pub size: u32,
+    /// When it came.
+    pub position: i64,
+}
+
 /// A deadline of a row. Ordered by (deadline, kind, row): the order in which due timers fire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Timer {
@@ -75,6 +87,19 @@ impl Timer {
     /// very deadline still wins.
     pub const AFTER: u8 = 1;
 
+    /// Work to go on with before anything else: it is due at once and comes before every deadline. Rows with
+    /// such a timer are taken in key order, hence oldest first where the key is a growing number.
+    #[must_use]
+    pub const fn continuation(row: RowKey) -> Self {
+        Self { deadline: Millis(i64::MIN), kind: Self::AT, row }
+    }
+
+    /// Whether it is a [`Timer::continuation`].
+    #[must_use]
+    pub const fn is_continuation(&self) -> bool {
+        self.deadline.0 == i64::MIN
+    }
+
     /// Whether it fires before an intent appended at `log_time`.
     #[must_use]
     pub fn is_due(&self, log_time: Millis) -> bool {
@@ -89,6 +114,11 @@ pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
 
     /// Its deadline, if it has one. The timer index is a function of (old row, new row), nothing else.
     fn timer(&self) -> Option<Timer>;
+
+    /// Its place in a queue, if it waits in one. Like the timer, a function of the row alone.
+    fn queue(&self) -> Option<QueueKey> {
+        None
+    }
 
     /// Appends its bytes.
     fn encode(&self, buffer: &mut Vec<u8>);
@@ -112,4 +142,28 @@ pub trait Rows<R: Row> {
     /// # Errors
     /// [`ReadFailed`] where the store cannot answer; the decision must not be made without it.
     fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed>;
+
+    /// The first place at or after `from` in the queue that `from` names, and whose it is.
+    fn next_in_queue(&self, from: &QueueKey) -> Option<(QueueKey, RowKey)>;
+
+    /// Up to `limit` keys that begin with `prefix` and come after `after`, in key order. For continuations:
+    /// it reads the store, so no rule on the hot path may need it.
+    ///
+    /// # Errors
+    /// [`ReadFailed`] where the store cannot answer.
+    fn keys_after(
+        &self,
+        prefix: &RowKey,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, ReadFailed>;
+}
+
+/// What a decision does to the rows.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RowChange<R> {
+    /// The row is this from now on.
+    Put(R),
+    /// The row is gone.
+    Delete(RowKey),
 }

@@ -6,6 +6,10 @@ use schemas::units::Millis;
 pub struct Stamp {
     /// The partition.
     pub partition: Partition,
+    /// Sequence number of the decision to make.
+    pub seq: i64,
+    /// Logic version that the partition is activated for: nothing newer may be written.
+    pub logic_version: i32,
     /// Offset of the intent; of the intent about to be decided where a timer fires before it.
     pub offset: i64,
     /// Greatest append time seen in the partition. Deadlines are judged by it.

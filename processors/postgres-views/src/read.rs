@@ -10,6 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use crate::rows::Details;
 use crate::{PostgresViews, ViewError};
 
 /// What an audit compares of an order.
@@ -40,13 +41,15 @@ fn id(row: &PgRow, column: &str) -> Result<[u8; 16], sqlx::Error> {
 
 const ORDER: &str = "SELECT *, (extract(epoch from created_at) * 1000)::bigint AS created_ms, \
      (extract(epoch from decided_at) * 1000)::bigint AS decided_ms, \
-     (extract(epoch from hold_expires_at) * 1000)::bigint AS hold_ms FROM view_v1.orders WHERE id = $1";
+     (extract(epoch from hold_expires_at) * 1000)::bigint AS hold_ms, \
+     (extract(epoch from offer_expires_at) * 1000)::bigint AS offer_ms, details::text AS details_text FROM view_v1.orders WHERE id = $1";
 
 const DROP: &str = "SELECT *, (extract(epoch from starts_at) * 1000)::bigint AS starts_ms, \
      (extract(epoch from ends_at) * 1000)::bigint AS ends_ms, \
      (extract(epoch from created_at) * 1000)::bigint AS created_ms, \
      (extract(epoch from opened_at) * 1000)::bigint AS opened_ms, \
-     (extract(epoch from ended_at) * 1000)::bigint AS ended_ms FROM view_v1.drops WHERE id = $1";
+     (extract(epoch from ended_at) * 1000)::bigint AS ended_ms, \
+     (extract(epoch from archive_at) * 1000)::bigint AS archive_ms FROM view_v1.drops WHERE id = $1";
 
 impl PostgresViews {
     /// An order by id. Its request hash and what was missing stay in the log.
@@ -98,14 +101,7 @@ impl PostgresViews {
                 price: MinorUnits(variant.try_get("price")?),
                 initial_stock: initial,
             });
-            stocks.push(StockRow {
-                drop_id: drop,
-                variant_id,
-                initial,
-                available: Units(variant.try_get("available")?),
-                reserved: Units(variant.try_get("reserved")?),
-                sold: Units(variant.try_get("sold")?),
-            });
+            stocks.push(stock_row(variant)?);
         }
         Ok(Some((drop_row(&row, drop, terms)?, stocks)))
     }
@@ -163,24 +159,30 @@ impl PostgresViews {
         let rows = sqlx::query("SELECT * FROM view_v1.variants ORDER BY drop_id, id")
             .fetch_all(&self.pool)
             .await?;
-        let stocks = rows.iter().map(|row| {
-            Ok(StockRow {
-                drop_id: DropId(id(row, "drop_id")?),
-                variant_id: VariantId(id(row, "id")?),
-                initial: Units(row.try_get("initial")?),
-                available: Units(row.try_get("available")?),
-                reserved: Units(row.try_get("reserved")?),
-                sold: Units(row.try_get("sold")?),
-            })
-        });
-        Ok(stocks.collect::<Result<_, sqlx::Error>>()?)
+        Ok(rows.iter().map(stock_row).collect::<Result<_, sqlx::Error>>()?)
     }
+}
+
+fn stock_row(row: &PgRow) -> Result<StockRow, sqlx::Error> {
+    Ok(StockRow {
+        drop_id: DropId(id(row, "drop_id")?),
+        variant_id: VariantId(id(row, "id")?),
+        initial: Units(row.try_get("initial")?),
+        available: Units(row.try_get("available")?),
+        reserved: Units(row.try_get("reserved")?),
+        sold: Units(row.try_get("sold")?),
+        restocked: Units(row.try_get("restocked")?),
+        withdrawn: Units(row.try_get("withdrawn")?),
+    })
 }
 
 fn order_row(row: &PgRow, lines: Vec<OrderRowLine>) -> Result<OrderRow, sqlx::Error> {
     let reason: Option<String> = row.try_get("reason")?;
     let hold: Option<i64> = row.try_get("hold_ms")?;
     let held: Option<Uuid> = row.try_get("held_order_id")?;
+    let offer: Option<i64> = row.try_get("offer_ms")?;
+    let details: Details = serde_json::from_str(row.try_get("details_text")?)
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     Ok(OrderRow {
         order_id: OrderId(id(row, "id")?),
         drop_id: DropId(id(row, "drop_id")?),
@@ -200,6 +202,13 @@ fn order_row(row: &PgRow, lines: Vec<OrderRowLine>) -> Result<OrderRow, sqlx::Er
         intent_offset: row.try_get("intent_offset")?,
         missing: Vec::new(),
         held_order_id: held.map(OrderId::from),
+        payments: details.payments,
+        operation: details.operation,
+        offer_expires_at: offer.map(Millis),
+        offer_left_ms: details.offer_left_ms,
+        from_waitlist: details.from_waitlist,
+        extended: details.extended,
+        refund: details.refund,
     })
 }
 
@@ -227,5 +236,9 @@ fn drop_row(row: &PgRow, drop: DropId, variants: Vec<VariantRow>) -> Result<Drop
         created_at: Millis(row.try_get("created_ms")?),
         opened_at: opened.map(Millis),
         ended_at: ended.map(Millis),
+        offer_seconds: row.try_get("offer_seconds")?,
+        waitlist: row.try_get("waitlist")?,
+        payment_attempts: row.try_get("payment_attempts")?,
+        archive_at: row.try_get::<Option<i64>, _>("archive_ms")?.map(Millis),
     })
 }

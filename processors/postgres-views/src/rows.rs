@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 
 use schemas::follow::{CreatorRow, FollowBody, FollowRow};
-use schemas::order::{DropRow, OrderBody, OrderRow, StockRow};
+use schemas::order::{
+    DropRow, OrderBody, OrderRow, PaymentRow, ProviderOperation, RefundPlan, StockRow,
+};
 use schemas::units::Millis;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -50,16 +53,23 @@ pub(crate) async fn put_drops(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO view_v1.drops SELECT id, creator, product, title, status, to_timestamp(starts / 1e3), \
+        "INSERT INTO view_v1.drops (id, creator_id, product_id, title, status, starts_at, ends_at, time_zone, \
+         currency, limit_per_user, hold_seconds, low_stock_threshold, payment_required, version, created_at, \
+         opened_at, ended_at, offer_seconds, waitlist, payment_attempts, archive_at, seq) SELECT id, creator, product, title, status, to_timestamp(starts / 1e3), \
          to_timestamp(ends / 1e3), zone, currency, lim, hold, low, pay, version, to_timestamp(created / 1e3), \
-         to_timestamp(opened / 1e3), to_timestamp(ended / 1e3), seq \
+         to_timestamp(opened / 1e3), to_timestamp(ended / 1e3), offer, waitlist, attempts, \
+         to_timestamp(archive / 1e3), seq \
          FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], \
          $8::text[], $9::text[], $10::int[], $11::int[], $12::bigint[], $13::bool[], $14::int[], $15::bigint[], \
-         $16::bigint[], $17::bigint[], $18::bigint[]) AS t(id, creator, product, title, status, starts, ends, \
-         zone, currency, lim, hold, low, pay, version, created, opened, ended, seq) \
+         $16::bigint[], $17::bigint[], $18::int[], $19::bool[], $20::int[], $21::bigint[], $22::bigint[]) \
+         AS t(id, creator, product, title, status, starts, ends, zone, currency, lim, hold, low, pay, version, \
+         created, opened, ended, offer, waitlist, attempts, archive, seq) \
          ON CONFLICT (id) DO UPDATE SET title = EXCLUDED.title, status = EXCLUDED.status, \
-         starts_at = EXCLUDED.starts_at, ends_at = EXCLUDED.ends_at, version = EXCLUDED.version, \
-         opened_at = EXCLUDED.opened_at, ended_at = EXCLUDED.ended_at, seq = EXCLUDED.seq \
+         starts_at = EXCLUDED.starts_at, ends_at = EXCLUDED.ends_at, time_zone = EXCLUDED.time_zone, \
+         limit_per_user = EXCLUDED.limit_per_user, hold_seconds = EXCLUDED.hold_seconds, \
+         low_stock_threshold = EXCLUDED.low_stock_threshold, version = EXCLUDED.version, \
+         opened_at = EXCLUDED.opened_at, ended_at = EXCLUDED.ended_at, archive_at = EXCLUDED.archive_at, \
+         seq = EXCLUDED.seq \
          WHERE view_v1.drops.seq < EXCLUDED.seq",
     )
     .bind(column(&rows, |row| Uuid::from(row.drop_id)))
@@ -79,6 +89,10 @@ pub(crate) async fn put_drops(
     .bind(column(&rows, |row| row.created_at.0))
     .bind(column(&rows, |row| ms(row.opened_at)))
     .bind(column(&rows, |row| ms(row.ended_at)))
+    .bind(column(&rows, |row| row.offer_seconds))
+    .bind(column(&rows, |row| row.waitlist))
+    .bind(column(&rows, |row| row.payment_attempts))
+    .bind(column(&rows, |row| ms(row.archive_at)))
     .bind(seqs(&rows))
     .execute(&mut *connection)
     .await?;
@@ -95,10 +109,12 @@ pub(crate) async fn put_stocks(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO view_v1.variants (drop_id, id, initial, available, reserved, sold, seq) \
+        "INSERT INTO view_v1.variants (drop_id, id, initial, available, reserved, sold, restocked, withdrawn, seq) \
          SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
-         $7::bigint[]) ON CONFLICT (drop_id, id) DO UPDATE SET available = EXCLUDED.available, \
-         reserved = EXCLUDED.reserved, sold = EXCLUDED.sold, seq = EXCLUDED.seq \
+         $7::bigint[], $8::bigint[], $9::bigint[]) \
+         ON CONFLICT (drop_id, id) DO UPDATE SET available = EXCLUDED.available, reserved = EXCLUDED.reserved, \
+         sold = EXCLUDED.sold, restocked = EXCLUDED.restocked, withdrawn = EXCLUDED.withdrawn, \
+         seq = EXCLUDED.seq \
          WHERE view_v1.variants.seq < EXCLUDED.seq",
     )
     .bind(column(&rows, |row| Uuid::from(row.drop_id)))
@@ -107,13 +123,15 @@ pub(crate) async fn put_stocks(
     .bind(column(&rows, |row| row.available.0))
     .bind(column(&rows, |row| row.reserved.0))
     .bind(column(&rows, |row| row.sold.0))
+    .bind(column(&rows, |row| row.restocked.0))
+    .bind(column(&rows, |row| row.withdrawn.0))
     .bind(seqs(&rows))
     .execute(&mut *connection)
     .await?;
     name_variants(connection, batch).await
 }
 
-/// Names and prices come with the drop row; they never change.
+/// Names and prices come with the drop row; an edit before the opening changes prices.
 async fn name_variants(
     connection: &mut PgConnection,
     batch: &[Placed<OrderBody>],
@@ -137,6 +155,35 @@ async fn name_variants(
     Ok(())
 }
 
+/// What of an order has no column of its own.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Details {
+    pub(crate) payments: Vec<PaymentRow>,
+    pub(crate) operation: Option<ProviderOperation>,
+    pub(crate) offer_left_ms: Option<i64>,
+    pub(crate) from_waitlist: bool,
+    pub(crate) extended: bool,
+    pub(crate) refund: Option<RefundPlan>,
+}
+
+impl Details {
+    fn of(row: &OrderRow) -> Self {
+        Self {
+            payments: row.payments.clone(),
+            operation: row.operation,
+            offer_left_ms: row.offer_left_ms,
+            from_waitlist: row.from_waitlist,
+            extended: row.extended,
+            refund: row.refund,
+        }
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("plain data has a JSON form")
+    }
+}
+
 fn missing_json(row: &OrderRow) -> String {
     let units = row.missing.iter().map(|missing| {
         let variant = Uuid::from_bytes(missing.variant_id.0);
@@ -155,16 +202,20 @@ pub(crate) async fn put_orders(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO view_v1.orders SELECT id, drop_id, user_id, product, status, reason, currency, total, \
+        "INSERT INTO view_v1.orders (id, drop_id, user_id, product_id, status, reason, currency, total, \
+         payment_method, version, created_at, decided_at, hold_expires_at, held_order_id, missing, intent_offset, \
+         offer_expires_at, payment_state, details, seq) SELECT id, drop_id, user_id, product, status, reason, currency, total, \
          method, version, to_timestamp(created / 1e3), to_timestamp(decided / 1e3), to_timestamp(hold / 1e3), \
-         held, missing::jsonb, intent, seq \
+         held, missing::jsonb, intent, to_timestamp(offer / 1e3), payment, details::jsonb, seq \
          FROM UNNEST($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], \
          $8::bigint[], $9::text[], $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::uuid[], \
-         $15::text[], $16::bigint[], $17::bigint[]) AS t(id, drop_id, user_id, product, status, reason, \
-         currency, total, method, version, created, decided, hold, held, missing, intent, seq) \
+         $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::bigint[]) \
+         AS t(id, drop_id, user_id, product, status, reason, currency, total, method, version, created, decided, \
+         hold, held, missing, intent, offer, payment, details, seq) \
          ON CONFLICT (id) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, \
          version = EXCLUDED.version, decided_at = EXCLUDED.decided_at, \
-         hold_expires_at = EXCLUDED.hold_expires_at, seq = EXCLUDED.seq \
+         hold_expires_at = EXCLUDED.hold_expires_at, offer_expires_at = EXCLUDED.offer_expires_at, \
+         payment_state = EXCLUDED.payment_state, details = EXCLUDED.details, seq = EXCLUDED.seq \
          WHERE view_v1.orders.seq < EXCLUDED.seq",
     )
     .bind(column(&rows, |row| Uuid::from(row.order_id)))
@@ -183,20 +234,24 @@ pub(crate) async fn put_orders(
     .bind(column(&rows, |row| row.held_order_id.map(Uuid::from)))
     .bind(column(&rows, missing_json))
     .bind(column(&rows, |row| row.intent_offset))
+    .bind(column(&rows, |row| ms(row.offer_expires_at)))
+    .bind(column(&rows, |row| row.payments.last().map(|payment| payment.state.as_str())))
+    .bind(column(&rows, |row| Details::of(row).to_json()))
     .bind(seqs(&rows))
     .execute(&mut *connection)
     .await?;
-    put_lines(connection, &rows).await
+    put_lines(connection, batch).await
 }
 
-/// Lines never change after the order's first decision.
+/// Lines never change after the order's first decision, which may be in one batch with later ones.
 async fn put_lines(
     connection: &mut PgConnection,
-    rows: &[(i64, &OrderRow)],
+    batch: &[Placed<OrderBody>],
 ) -> Result<(), ViewError> {
     let (mut orders, mut variants, mut quantities, mut prices) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (_, row) in rows.iter().filter(|(_, row)| row.version == 1) {
+    let bodies = batch.iter().filter_map(|placed| placed.decision.body.as_ref());
+    for row in bodies.flat_map(|body| &body.orders).filter(|row| row.version == 1) {
         for line in &row.lines {
             orders.push(Uuid::from(row.order_id));
             variants.push(Uuid::from_bytes(line.variant_id.0));

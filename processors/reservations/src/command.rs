@@ -2,9 +2,12 @@
 
 use schemas::ids::{CreatorId, DropId, OrderId, UserId};
 use schemas::limits::LINES_MAX;
-use schemas::order::{OrderIntent, OrderIntentKind, PlaceOrder, ScheduleDrop};
+use schemas::order::{
+    CreatorCommand, EditDrop, OrderIntent, OrderIntentKind, PaymentOutcome, PlaceOrder,
+    RefundOrder, ScheduleDrop, StockChange,
+};
 
-/// A command for one drop.
+/// A command for one drop, or one of its orders.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// A buyer asks for units.
@@ -16,12 +19,14 @@ pub enum Command {
         /// Lines, key and terms.
         order: PlaceOrder,
     },
-    /// A buyer gives an order up.
-    Cancel {
+    /// A buyer does something with an order.
+    Buyer {
         /// Who asks.
         user: UserId,
         /// The order.
         order: OrderId,
+        /// What.
+        what: BuyerCommand,
     },
     /// A creator announces a drop.
     Schedule {
@@ -30,23 +35,80 @@ pub enum Command {
         /// Its terms.
         terms: Box<ScheduleDrop>,
     },
-    /// A creator opens a drop ahead of its time.
-    Open(OnDrop),
-    /// A creator closes a drop ahead of its time.
-    Close(OnDrop),
+    /// A creator does something with a drop.
+    Creator {
+        /// The drop.
+        drop: DropId,
+        /// Who asks.
+        caller: Caller,
+        /// What.
+        what: DropCommand,
+    },
+    /// A creator gives the money of an order back.
+    Refund {
+        /// Who asks.
+        caller: Caller,
+        /// The order, and whether its units return.
+        refund: RefundOrder,
+    },
+    /// What the provider did with an operation.
+    PaymentOutcome(PaymentOutcome),
+    /// The partition goes on with this logic version.
+    Activate(i32),
     /// Log time moves on; due timers have fired before it.
     Tick,
 }
 
-/// A creator's command on an existing drop.
-#[derive(Clone, PartialEq, Debug)]
-pub struct OnDrop {
-    /// The drop.
-    pub drop: DropId,
+/// What a buyer does with an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BuyerCommand {
+    /// Give it up.
+    Cancel,
+    /// Ask for more time.
+    Extend,
+    /// Pay for it, or take up an offer.
+    Pay {
+        /// Opaque reference.
+        method: Option<String>,
+    },
+}
+
+/// What a creator does with a drop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DropCommand {
+    /// On sale ahead of its time.
+    Open,
+    /// Off sale ahead of its time.
+    Close,
+    /// Off sale for a while.
+    Pause,
+    /// On sale again.
+    Resume,
+    /// Called off.
+    Abort,
+    /// New terms, while upcoming.
+    Edit(EditDrop),
+    /// More units.
+    Restock(StockChange),
+    /// Fewer units.
+    Withdraw(StockChange),
+}
+
+/// Who commands as a creator.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
     /// Creators the caller may write for.
     pub creators: Vec<CreatorId>,
     /// Whether the caller is an operator.
     pub admin: bool,
+}
+
+impl Caller {
+    /// Whether the caller may write for a creator.
+    #[must_use]
+    pub fn may_write_for(&self, creator: CreatorId) -> bool {
+        self.admin || self.creators.contains(&creator)
+    }
 }
 
 /// A record that decodes but asks for nothing that exists.
@@ -71,35 +133,81 @@ impl std::fmt::Display for Incomplete {
     }
 }
 
+fn needed<T>(group: Option<T>, name: &'static str) -> Result<T, Incomplete> {
+    group.ok_or(Incomplete::Missing(name))
+}
+
 impl TryFrom<OrderIntent> for Command {
     type Error = Incomplete;
 
     fn try_from(intent: OrderIntent) -> Result<Self, Incomplete> {
-        let drop = intent.drop_id.ok_or(Incomplete::Missing("drop_id"));
-        let user = intent.actor.ok_or(Incomplete::Missing("actor"));
-        let on_drop = |command: Option<schemas::order::CreatorCommand>| {
-            let command = command.ok_or(Incomplete::Missing("creator_command"))?;
-            Ok(OnDrop { drop: drop?, creators: command.creator_ids, admin: command.admin })
-        };
+        use OrderIntentKind as Kind;
         match intent.kind {
-            OrderIntentKind::Place => {
-                let order = intent.place.ok_or(Incomplete::Missing("place"))?;
+            Kind::Place => {
+                let order = needed(intent.place, "place")?;
                 if order.lines.is_empty() || order.lines.len() > LINES_MAX {
                     return Err(Incomplete::LineCount(order.lines.len()));
                 }
-                Ok(Self::Place { user: user?, drop: drop?, order })
+                let user = needed(intent.actor, "actor")?;
+                Ok(Self::Place { user, drop: needed(intent.drop_id, "drop_id")?, order })
             }
-            OrderIntentKind::Cancel => {
-                let change = intent.order_change.ok_or(Incomplete::Missing("order_change"))?;
-                Ok(Self::Cancel { user: user?, order: change.order_id })
+            Kind::Cancel | Kind::Extend | Kind::Pay => buyer_command(intent),
+            Kind::Schedule => {
+                let terms = Box::new(needed(intent.schedule, "schedule")?);
+                Ok(Self::Schedule { drop: needed(intent.drop_id, "drop_id")?, terms })
             }
-            OrderIntentKind::Schedule => {
-                let terms = intent.schedule.ok_or(Incomplete::Missing("schedule"))?;
-                Ok(Self::Schedule { drop: drop?, terms: Box::new(terms) })
+            Kind::Refund => Ok(Self::Refund {
+                caller: caller(intent.creator_command)?,
+                refund: needed(intent.refund, "refund")?,
+            }),
+            Kind::PaymentOutcome => {
+                needed(intent.payment_outcome, "payment_outcome").map(Self::PaymentOutcome)
             }
-            OrderIntentKind::Open => on_drop(intent.creator_command).map(Self::Open),
-            OrderIntentKind::Close => on_drop(intent.creator_command).map(Self::Close),
-            OrderIntentKind::Tick => Ok(Self::Tick),
+            Kind::Activate => needed(intent.activate, "activate").map(Self::Activate),
+            Kind::Tick => Ok(Self::Tick),
+            Kind::Open
+            | Kind::Close
+            | Kind::Pause
+            | Kind::Resume
+            | Kind::Abort
+            | Kind::Edit
+            | Kind::Restock
+            | Kind::Withdraw => creator_command(intent),
         }
     }
+}
+
+fn buyer_command(intent: OrderIntent) -> Result<Command, Incomplete> {
+    let user = needed(intent.actor, "actor")?;
+    let (order, what) = if intent.kind == OrderIntentKind::Pay {
+        let payment = needed(intent.payment, "payment")?;
+        (payment.order_id, BuyerCommand::Pay { method: payment.payment_method })
+    } else {
+        let order = needed(intent.order_change, "order_change")?.order_id;
+        let extends = intent.kind == OrderIntentKind::Extend;
+        (order, if extends { BuyerCommand::Extend } else { BuyerCommand::Cancel })
+    };
+    Ok(Command::Buyer { user, order, what })
+}
+
+fn creator_command(intent: OrderIntent) -> Result<Command, Incomplete> {
+    let what = match intent.kind {
+        OrderIntentKind::Open => DropCommand::Open,
+        OrderIntentKind::Close => DropCommand::Close,
+        OrderIntentKind::Pause => DropCommand::Pause,
+        OrderIntentKind::Resume => DropCommand::Resume,
+        OrderIntentKind::Abort => DropCommand::Abort,
+        OrderIntentKind::Edit => DropCommand::Edit(needed(intent.edit, "edit")?),
+        OrderIntentKind::Restock => {
+            DropCommand::Restock(needed(intent.stock_change, "stock_change")?)
+        }
+        _ => DropCommand::Withdraw(needed(intent.stock_change, "stock_change")?),
+    };
+    let caller = caller(intent.creator_command)?;
+    Ok(Command::Creator { drop: needed(intent.drop_id, "drop_id")?, caller, what })
+}
+
+fn caller(command: Option<CreatorCommand>) -> Result<Caller, Incomplete> {
+    let command = needed(command, "creator_command")?;
+    Ok(Caller { creators: command.creator_ids, admin: command.admin })
 }

@@ -11,7 +11,8 @@ pub mod topology;
 use std::sync::LazyLock;
 
 use model::{
-    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+    Decided, Intent, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
+    UnreadableIntent,
 };
 use schemas::avro::{self, Codec};
 use schemas::ids::IntentId;
@@ -31,7 +32,7 @@ impl Processor for Reservations {
     type Body = OrderBody;
 
     const TOPOLOGY: Topology = topology::TOPOLOGY;
-    const LOGIC_VERSION: i32 = 1;
+    const LOGIC_VERSION: i32 = decide::LOGIC_VERSION;
 
     fn decision_codec() -> &'static Codec {
         LazyLock::force(&avro::ORDER_DECISION)
@@ -66,8 +67,12 @@ impl Processor for Reservations {
         decide::timers::fire(rows, timer, stamp)
     }
 
-    fn rows(body: OrderBody) -> Vec<StateRow> {
-        rows::post_images(body)
+    fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+        rows::changes(body)
+    }
+
+    fn activated(body: &OrderBody) -> Option<i32> {
+        body.activated
     }
 
     fn record_key(body: &OrderBody) -> Option<[u8; 16]> {

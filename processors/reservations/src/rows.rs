@@ -1,16 +1,19 @@
-//! What is kept: the rows of the four tables, their keys, their timers, their bytes.
+//! What is kept: the rows of the six tables, their keys, timers and queues, their bytes.
 
 use std::sync::{Arc, LazyLock};
 
-use model::{ReadFailed, Row, RowKey, Rows, Timer};
+use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 use schemas::avro::{AvroError, Codec, row_codec};
-use schemas::ids::{DropId, OrderId, UserId, VariantId};
-use schemas::order::{BuyerRow, DropRow, DropStatus, OrderBody, OrderRow, OrderStatus, StockRow};
+use schemas::ids::{DropId, Hash, OrderId, UserId, VariantId};
+use schemas::order::{
+    ArchivedRows, BuyerRow, CommandRow, ContinuationRow, DropRow, DropStatus, OrderBody, OrderRow,
+    OrderStatus, StockRow,
+};
 use schemas::topics::ORDER_DECISIONS;
 
 use crate::topology::tag;
 
-/// A row of any of the four tables.
+/// A row of any of the six tables.
 #[derive(Clone, PartialEq, Debug)]
 pub enum StateRow {
     /// Terms and status of a drop.
@@ -21,6 +24,10 @@ pub enum StateRow {
     Order(OrderRow),
     /// Units of a buyer.
     Buyer(BuyerRow),
+    /// A creator command that was carried out.
+    Command(CommandRow),
+    /// Work to go on with.
+    Continuation(ContinuationRow),
 }
 
 /// Key of a drop row.
@@ -47,11 +54,38 @@ pub fn buyer_key(drop: DropId, user: UserId) -> RowKey {
     RowKey::new(tag::BUYER, &[&drop.0, &user.0])
 }
 
+/// Key of a command row.
+#[must_use]
+pub fn command_key(drop: DropId, key: Hash) -> RowKey {
+    RowKey::new(tag::COMMAND, &[&drop.0, &key.0])
+}
+
+/// Key of a continuation row: key order is the order of their starting.
+#[must_use]
+pub fn continuation_key(id: i64) -> RowKey {
+    RowKey::new(tag::CONTINUATION, &[&id.to_be_bytes()])
+}
+
+/// Where an order stands that waits for `qty` units of a variant, since the intent at `offset`.
+#[must_use]
+pub fn waiting_place(drop: DropId, variant: VariantId, qty: u32, offset: i64) -> QueueKey {
+    let queue = RowKey::new(tag::WAITING, &[&drop.0, &variant.0]);
+    QueueKey { queue, size: qty, position: offset }
+}
+
+/// Where an offered order stands.
+#[must_use]
+pub fn offered_place(drop: DropId, offset: i64) -> QueueKey {
+    QueueKey { queue: RowKey::new(tag::OFFERED, &[&drop.0]), size: 0, position: offset }
+}
+
 struct RowCodecs {
     drop: Codec,
     stock: Codec,
     order: Codec,
     buyer: Codec,
+    command: Codec,
+    continuation: Codec,
 }
 
 static CODECS: LazyLock<RowCodecs> = LazyLock::new(|| RowCodecs {
@@ -59,6 +93,8 @@ static CODECS: LazyLock<RowCodecs> = LazyLock::new(|| RowCodecs {
     stock: row_codec(ORDER_DECISIONS.subject, "StockRow"),
     order: row_codec(ORDER_DECISIONS.subject, "OrderRow"),
     buyer: row_codec(ORDER_DECISIONS.subject, "BuyerRow"),
+    command: row_codec(ORDER_DECISIONS.subject, "CommandRow"),
+    continuation: row_codec(ORDER_DECISIONS.subject, "ContinuationRow"),
 });
 
 impl Row for StateRow {
@@ -68,6 +104,8 @@ impl Row for StateRow {
             Self::Stock(row) => stock_key(row.drop_id, row.variant_id),
             Self::Order(row) => order_key(row.order_id),
             Self::Buyer(row) => buyer_key(row.drop_id, row.user_id),
+            Self::Command(row) => command_key(row.drop_id, row.key),
+            Self::Continuation(row) => continuation_key(row.id),
         }
     }
 
@@ -75,15 +113,32 @@ impl Row for StateRow {
         let (deadline, kind) = match self {
             Self::Drop(row) => match row.status {
                 DropStatus::Upcoming => (row.starts_at, Timer::AT),
-                DropStatus::Live => (row.ends_at, Timer::AFTER),
-                DropStatus::Ended => return None,
+                DropStatus::Live | DropStatus::Paused => (row.ends_at, Timer::AFTER),
+                DropStatus::Ended | DropStatus::Cancelled => (row.archive_at?, Timer::AFTER),
+                DropStatus::Archived => return None,
             },
-            Self::Order(row) if row.status == OrderStatus::Reserved => {
-                (row.hold_expires_at?, Timer::AFTER)
-            }
-            Self::Order(_) | Self::Stock(_) | Self::Buyer(_) => return None,
+            Self::Order(row) => match row.status {
+                OrderStatus::Reserved => (row.hold_expires_at?, Timer::AFTER),
+                OrderStatus::Offered => (row.offer_expires_at?, Timer::AFTER),
+                _ => return None,
+            },
+            Self::Continuation(_) => return Some(Timer::continuation(self.key())),
+            Self::Stock(_) | Self::Buyer(_) | Self::Command(_) => return None,
         };
         Some(Timer { deadline, kind, row: self.key() })
+    }
+
+    fn queue(&self) -> Option<QueueKey> {
+        let Self::Order(row) = self else { return None };
+        let line = row.lines.first()?;
+        match row.status {
+            OrderStatus::Waitlisted => {
+                let qty = line.qty.cast_unsigned();
+                Some(waiting_place(row.drop_id, line.variant_id, qty, row.intent_offset))
+            }
+            OrderStatus::Offered => Some(offered_place(row.drop_id, row.intent_offset)),
+            _ => None,
+        }
     }
 
     fn encode(&self, buffer: &mut Vec<u8>) {
@@ -92,6 +147,8 @@ impl Row for StateRow {
             Self::Stock(row) => CODECS.stock.encode(row, buffer),
             Self::Order(row) => CODECS.order.encode(row, buffer),
             Self::Buyer(row) => CODECS.buyer.encode(row, buffer),
+            Self::Command(row) => CODECS.command.encode(row, buffer),
+            Self::Continuation(row) => CODECS.continuation.encode(row, buffer),
         }
     }
 
@@ -101,29 +158,46 @@ impl Row for StateRow {
             tag::STOCK => CODECS.stock.decode(bytes).map(Self::Stock),
             tag::ORDER => CODECS.order.decode(bytes).map(Self::Order),
             tag::BUYER => CODECS.buyer.decode(bytes).map(Self::Buyer),
+            tag::COMMAND => CODECS.command.decode(bytes).map(Self::Command),
+            tag::CONTINUATION => CODECS.continuation.decode(bytes).map(Self::Continuation),
             other => Err(AvroError::new(format!("no table has the tag {other}"))),
         }
     }
 }
 
-/// The rows a decision puts.
+/// What a decision does to the rows.
 #[must_use]
-pub fn post_images(body: OrderBody) -> Vec<StateRow> {
-    let mut rows = Vec::with_capacity(
-        body.orders.len() + body.drops.len() + body.stocks.len() + body.buyers.len(),
-    );
-    rows.extend(body.drops.into_iter().map(StateRow::Drop));
-    rows.extend(body.stocks.into_iter().map(StateRow::Stock));
-    rows.extend(body.orders.into_iter().map(StateRow::Order));
-    rows.extend(body.buyers.into_iter().map(StateRow::Buyer));
-    rows
+pub fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+    let mut changes = Vec::with_capacity(4);
+    let mut put = |row| changes.push(RowChange::Put(row));
+    body.drops.into_iter().map(StateRow::Drop).for_each(&mut put);
+    body.stocks.into_iter().map(StateRow::Stock).for_each(&mut put);
+    body.orders.into_iter().map(StateRow::Order).for_each(&mut put);
+    body.buyers.into_iter().map(StateRow::Buyer).for_each(&mut put);
+    body.commands.into_iter().map(StateRow::Command).for_each(&mut put);
+    body.continuations.into_iter().map(StateRow::Continuation).for_each(&mut put);
+    changes.extend(body.finished.into_iter().map(|id| RowChange::Delete(continuation_key(id))));
+    changes.extend(body.archived.iter().flat_map(archived_keys).map(RowChange::Delete));
+    changes
+}
+
+fn archived_keys(archived: &ArchivedRows) -> impl Iterator<Item = RowKey> {
+    let drop = archived.drop_id;
+    let orders = archived.orders.iter().map(|id| order_key(*id));
+    let buyers = archived.buyers.iter().map(move |id| buyer_key(drop, *id));
+    let stocks = archived.variants.iter().map(move |id| stock_key(drop, *id));
+    let commands = archived.commands.iter().map(move |key| command_key(drop, *key));
+    orders.chain(buyers).chain(stocks).chain(commands)
 }
 
 /// The drop a decision is about, where it changes or answers something.
 #[must_use]
 pub fn drop_of(body: &OrderBody) -> Option<DropId> {
     let order = body.orders.first().or(body.answer.as_ref()).map(|order| order.drop_id);
-    order.or_else(|| body.drops.first().map(|drop| drop.drop_id))
+    let order = order.or_else(|| body.drops.first().map(|drop| drop.drop_id));
+    let order = order.or_else(|| body.stocks.first().map(|stock| stock.drop_id));
+    let order = order.or_else(|| body.continuations.first().map(|work| work.drop_id));
+    order.or_else(|| body.archived.as_ref().map(|archived| archived.drop_id))
 }
 
 fn wrong_table(key: RowKey) -> ReadFailed {
@@ -159,4 +233,8 @@ reader!(
 reader!(
     /// The buyer's units, if the drop has a limit and the buyer ever got any.
     read_buyer, buyer_key(drop, user), (drop: DropId, user: UserId), Buyer, BuyerRow
+);
+reader!(
+    /// The creator command, if it was carried out.
+    read_command, command_key(drop, key), (drop: DropId, key: Hash), Command, CommandRow
 );

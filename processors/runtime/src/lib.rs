@@ -4,6 +4,7 @@
 //! recovery, batch, commit), [`schema_book`] (schema ids and when an unknown one is poison), [`driver`] (the
 //! thread that steps it in production; a simulator steps it from its scheduler).
 
+pub mod defect;
 pub mod driver;
 pub mod log;
 pub mod memory_store;

@@ -20,10 +20,17 @@ impl Store for MemoryStore {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
-        let from = self.rows.range(prefix.to_vec()..);
-        from.take_while(|(key, _)| key.starts_with(prefix))
-            .for_each(|(key, value)| visit(key, value));
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut under =
+            self.rows.range(from.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        while let Some((key, value)) = under.next()
+            && visit(key, value)
+        {}
         Ok(())
     }
 

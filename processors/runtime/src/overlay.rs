@@ -2,26 +2,29 @@
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{ReadFailed, Row, RowKey, Rows, Timer};
+use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 use rustc_hash::{FxHashMap, FxHashSet};
 use schemas::units::Millis;
 
+use crate::defect::{Defect, is_on};
 use crate::memory_store::MemoryStore;
-use crate::store::{Position, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
+use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
 
 /// Most rows kept in memory between batches; beyond it the cache starts anew.
 const CACHED_ROWS_MAX: usize = 50_000;
 
-/// Rows and timers of one partition, read through to its store.
+/// Rows, timers and queues of one partition, read through to its store. Timers and queues are whole in memory.
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
     rows: RefCell<FxHashMap<RowKey, Option<Arc<R>>>>,
     changed: FxHashSet<RowKey>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
+    queues: BTreeMap<QueueKey, RowKey>,
+    queue_changes: FxHashMap<QueueKey, Option<RowKey>>,
 }
 
 fn timer_key(timer: &Timer) -> Vec<u8> {
@@ -37,8 +40,21 @@ fn timer_of(key: &[u8]) -> Option<Timer> {
     Some(Timer { deadline, kind: *kind, row: RowKey::from_bytes(row)? })
 }
 
+fn queue_key(place: &QueueKey) -> Vec<u8> {
+    let position = (place.position.cast_unsigned() ^ (1 << 63)).to_be_bytes();
+    [&[QUEUE_TAG][..], place.queue.as_bytes(), &place.size.to_be_bytes(), &position].concat()
+}
+
+fn place_of(key: &[u8], value: &[u8]) -> Option<(QueueKey, RowKey)> {
+    let (rest, position) = key.strip_prefix(&[QUEUE_TAG])?.split_last_chunk::<8>()?;
+    let (queue, size) = rest.split_last_chunk::<4>()?;
+    let position = (u64::from_be_bytes(*position) ^ (1 << 63)).cast_signed();
+    let (queue, row) = (RowKey::from_bytes(queue)?, RowKey::from_bytes(value)?);
+    Some((QueueKey { queue, size: u32::from_be_bytes(*size), position }, row))
+}
+
 impl<R: Row, S: Store> Overlay<R, S> {
-    /// Loads the open timers; rows are read when they are asked for.
+    /// Loads the open timers and the queues; rows are read when they are asked for.
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
             store,
@@ -46,6 +62,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
             changed: FxHashSet::default(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
+            queues: BTreeMap::new(),
+            queue_changes: FxHashMap::default(),
         };
         overlay.reset()?;
         Ok(overlay)
@@ -57,13 +75,25 @@ impl<R: Row, S: Store> Overlay<R, S> {
         self.changed.clear();
         self.timers.clear();
         self.timer_changes.clear();
+        self.queues.clear();
+        self.queue_changes.clear();
         let mut unreadable = None;
-        let timers = &mut self.timers;
-        self.store.scan(&[TIMER_TAG], &mut |key, _| match timer_of(key) {
-            Some(timer) => {
-                timers.insert(timer);
+        let (timers, queues) = (&mut self.timers, &mut self.queues);
+        self.store.scan(&[TIMER_TAG], &[TIMER_TAG], &mut |key, _| {
+            let timer = timer_of(key);
+            if timer.is_none() {
+                unreadable = Some(format!("timer key {key:02x?}"));
             }
-            None => unreadable = Some(format!("timer key {key:02x?}")),
+            timers.extend(timer);
+            timer.is_some()
+        })?;
+        self.store.scan(&[QUEUE_TAG], &[QUEUE_TAG], &mut |key, value| {
+            let place = place_of(key, value);
+            if place.is_none() {
+                unreadable = Some(format!("queue key {key:02x?}"));
+            }
+            queues.extend(place);
+            place.is_some()
         })?;
         unreadable.map_or(Ok(()), |what| Err(StoreError::UnknownFormat(what)))
     }
@@ -78,11 +108,28 @@ impl<R: Row, S: Store> Overlay<R, S> {
         self.timer_changes.insert(*timer, false);
     }
 
-    /// Puts a row. The timer index is a function of (old row, new row).
-    pub(crate) fn put(&mut self, row: R) -> Result<(), ReadFailed> {
-        let key = row.key();
-        let old_timer = self.get(&key)?.and_then(|old| old.timer());
-        let new_timer = row.timer();
+    /// Puts or deletes a row. Timer and queue are functions of (old row, new row).
+    pub(crate) fn apply(&mut self, change: RowChange<R>) -> Result<(), ReadFailed> {
+        let (key, row) = match change {
+            RowChange::Put(row) => (row.key(), Some(Arc::new(row))),
+            RowChange::Delete(key) => (key, None),
+        };
+        let old = self.get(&key)?;
+        self.move_timer(
+            old.as_ref().and_then(|row| row.timer()),
+            row.as_ref().and_then(|row| row.timer()),
+        );
+        self.move_place(
+            key,
+            old.as_ref().and_then(|row| row.queue()),
+            row.as_ref().and_then(|row| row.queue()),
+        );
+        self.changed.insert(key);
+        self.rows.get_mut().insert(key, row);
+        Ok(())
+    }
+
+    fn move_timer(&mut self, old_timer: Option<Timer>, new_timer: Option<Timer>) {
         if old_timer != new_timer {
             if let Some(timer) = old_timer {
                 self.drop_timer(&timer);
@@ -92,23 +139,43 @@ impl<R: Row, S: Store> Overlay<R, S> {
                 self.timer_changes.insert(timer, true);
             }
         }
-        self.changed.insert(key);
-        self.rows.get_mut().insert(key, Some(Arc::new(row)));
-        Ok(())
+    }
+
+    fn move_place(&mut self, row: RowKey, old: Option<QueueKey>, new: Option<QueueKey>) {
+        if old != new {
+            if let Some(place) = old {
+                self.queues.remove(&place);
+                self.queue_changes.insert(place, None);
+            }
+            if let Some(place) = new {
+                self.queues.insert(place, row);
+                self.queue_changes.insert(place, Some(row));
+            }
+        }
     }
 
     /// Writes every change since the last flush to the store, with the position it belongs to.
     pub(crate) fn flush(&mut self, position: Position) -> Result<(), StoreError> {
         let rows = self.rows.get_mut();
         let mut puts = Vec::with_capacity(self.changed.len() + self.timer_changes.len());
+        let mut deletes = Vec::new();
         for key in self.changed.drain() {
-            if let Some(Some(row)) = rows.get(&key) {
-                let mut value = Vec::with_capacity(256);
-                row.encode(&mut value);
-                puts.push((key.as_bytes().to_vec(), value));
+            match rows.get(&key) {
+                Some(Some(row)) => {
+                    let mut value = Vec::with_capacity(256);
+                    row.encode(&mut value);
+                    puts.push((key.as_bytes().to_vec(), value));
+                }
+                Some(None) => deletes.push(key.as_bytes().to_vec()),
+                None => {}
             }
         }
-        let mut deletes = Vec::new();
+        for (place, row) in self.queue_changes.drain() {
+            match row {
+                Some(row) => puts.push((queue_key(&place), row.as_bytes().to_vec())),
+                None => deletes.push(queue_key(&place)),
+            }
+        }
         for (timer, is_open) in self.timer_changes.drain() {
             let key = timer_key(&timer);
             if is_open { puts.push((key, Vec::new())) } else { deletes.push(key) }
@@ -123,7 +190,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
 impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed> {
-        if let Some(row) = self.rows.borrow().get(key) {
+        let past = is_on(Defect::ReadPastTheOverlay) && self.changed.contains(key);
+        if let Some(row) = self.rows.borrow().get(key).filter(|_| !past) {
             return Ok(row.clone());
         }
         let failed = |error: &dyn std::fmt::Display| ReadFailed(error.to_string());
@@ -135,8 +203,40 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
                 Some(Arc::new(row))
             }
         };
-        self.rows.borrow_mut().insert(*key, row.clone());
+        if !past {
+            self.rows.borrow_mut().insert(*key, row.clone());
+        }
         Ok(row)
+    }
+
+    fn next_in_queue(&self, from: &QueueKey) -> Option<(QueueKey, RowKey)> {
+        let (place, row) = self.queues.range(from..).next()?;
+        (place.queue == from.queue).then_some((*place, *row))
+    }
+
+    fn keys_after(
+        &self,
+        prefix: &RowKey,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, ReadFailed> {
+        let is_after = |key: &RowKey| after.is_none_or(|after| key > after);
+        let rows = self.rows.borrow();
+        let unwritten = self.changed.iter().filter(|key| {
+            key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key) && rows[*key].is_some()
+        });
+        let mut keys: BTreeSet<RowKey> = unwritten.copied().collect();
+        let mut found = 0;
+        let from = after.unwrap_or(prefix).as_bytes();
+        let scanned = self.store.scan(prefix.as_bytes(), from, &mut |bytes, _| {
+            let key = RowKey::from_bytes(bytes).filter(is_after);
+            let stands = key.filter(|key| !self.changed.contains(key));
+            found += usize::from(stands.is_some());
+            keys.extend(stands);
+            found < limit
+        });
+        scanned.map_err(|error| ReadFailed(error.to_string()))?;
+        Ok(keys.into_iter().take(limit).collect())
     }
 }
 
@@ -147,7 +247,7 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
 pub fn state_hash_of_rows<R: Row>(rows: impl IntoIterator<Item = R>) -> Result<String, StoreError> {
     let mut overlay = Overlay::<R, MemoryStore>::open(MemoryStore::default())?;
     for row in rows {
-        overlay.put(row).map_err(|ReadFailed(why)| StoreError::Failed(why))?;
+        overlay.apply(RowChange::Put(row)).map_err(|ReadFailed(why)| StoreError::Failed(why))?;
     }
     overlay.flush(Position::start(String::new()))?;
     state_hash(&overlay.store)

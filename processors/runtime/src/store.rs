@@ -7,10 +7,13 @@ use schemas::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Version of the store layout: row encodings, timer index, position. Another one refuses to start.
-pub const STORE_FORMAT: u32 = 1;
+pub const STORE_FORMAT: u32 = 2;
 
 /// Leading byte of timer index keys; processors' table tags stay below it.
 pub const TIMER_TAG: u8 = 0xf0;
+
+/// Leading byte of queue keys.
+pub const QUEUE_TAG: u8 = 0xf1;
 
 /// How far a store has folded its decisions.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,6 +32,8 @@ pub struct Position {
     pub epoch: i32,
     /// Its log time.
     pub log_time_ms: i64,
+    /// Logic version that the partition is activated for.
+    pub logic_version: i32,
     /// Its link.
     pub chain: [u8; 16],
 }
@@ -45,6 +50,7 @@ impl Position {
             seq: -1,
             epoch: -1,
             log_time_ms: 0,
+            logic_version: 0,
             chain: schemas::decision::FIRST_LINK.0,
         }
     }
@@ -92,8 +98,14 @@ pub trait Store: Send {
     /// One value.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Every key and value under `prefix`, in key order.
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
+    /// Keys and values under `prefix`, from `from` on, in key order, until `visit` has seen enough and says
+    /// false. `from` begins with `prefix`.
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError>;
 
     /// Writes rows and position as one. A crash keeps a prefix of the batches.
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError>;
@@ -102,11 +114,12 @@ pub trait Store: Send {
 /// BLAKE3 over every row and timer in key order. Two stores at one position must agree to the byte.
 pub fn state_hash(store: &dyn Store) -> Result<String, StoreError> {
     let mut hasher = blake3::Hasher::new();
-    store.scan(&[], &mut |key, value| {
+    store.scan(&[], &[], &mut |key, value| {
         for part in [key, value] {
             hasher.update(&(part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
+        true
     })?;
     Ok(hasher.finalize().to_hex().to_string())
 }

@@ -115,16 +115,24 @@ impl Store for RocksStore {
         get(&self.db, key)
     }
 
-    fn scan(&self, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
         let rows =
             self.db.cf_handle(ROWS).ok_or_else(|| failed(&"column family `rows` is gone"))?;
         let mut options = ReadOptions::default();
         if !prefix.is_empty() {
             options.set_iterate_range(rocksdb::PrefixRange(prefix));
         }
-        for entry in self.db.iterator_cf_opt(rows, options, IteratorMode::Start) {
+        let start = IteratorMode::From(from, rocksdb::Direction::Forward);
+        for entry in self.db.iterator_cf_opt(rows, options, start) {
             let (key, value) = entry.map_err(|error| failed(&error))?;
-            visit(&key, &value);
+            if !visit(&key, &value) {
+                break;
+            }
         }
         Ok(())
     }

@@ -6,8 +6,10 @@ use std::path::Path;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use schemas::avro::{self, Codec};
-use schemas::decision::{FIRST_LINK, seal, verified_link};
+use schemas::decision::{Decision, FIRST_LINK, seal, verified_link};
 use schemas::framing;
+use schemas::order::{OrderBody, OrderIntent};
+use schemas::units::Units;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,13 +70,46 @@ fn golden(name: &str, bytes: &[u8]) {
 
 #[test]
 fn released_bytes_never_change() {
-    golden("order_intent.v1", &encoded(&avro::ORDER_INTENT, &samples::full_order_intent()));
-    golden("order_decision.v1", &encoded(&avro::ORDER_DECISION, &samples::full_order_decision()));
+    golden("order_intent.v2", &encoded(&avro::ORDER_INTENT, &samples::full_order_intent()));
+    golden("order_decision.v2", &encoded(&avro::ORDER_DECISION, &samples::full_order_decision()));
     golden("follow_intent.v1", &encoded(&avro::FOLLOW_INTENT, &samples::full_follow_intent()));
     golden(
         "follow_decision.v1",
         &encoded(&avro::FOLLOW_DECISION, &samples::full_follow_decision()),
     );
+}
+
+/// Bytes that an earlier release wrote, read with the schema they were written with.
+fn released<T: DeserializeOwned>(name: &str, subject: &str, version: u32) -> T {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.hex"));
+    let hex = std::fs::read_to_string(path).unwrap();
+    let hex = hex.trim();
+    let bytes: Vec<u8> = (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+        .collect();
+    let schema = avro::RELEASED.into_iter().find(|s| (s.subject, s.version) == (subject, version));
+    Codec::parse(schema.unwrap().text).unwrap().decode(&bytes).unwrap()
+}
+
+#[test]
+fn what_version_1_wrote_is_read_as_it_was_meant() {
+    let intent: OrderIntent = released("order_intent.v1", "order-intents-value", 1);
+    let mut expected = samples::full_order_intent();
+    let terms = expected.schedule.as_mut().unwrap();
+    (terms.offer_seconds, terms.waitlist, terms.payment_attempts) = (600, false, 3);
+    (expected.payment, expected.payment_outcome, expected.stock_change) = (None, None, None);
+    (expected.refund, expected.edit, expected.activate) = (None, None, None);
+    assert_eq!(intent, expected);
+
+    let decision: Decision<OrderBody> = released("order_decision.v1", "order-decisions-value", 1);
+    let body = decision.body.unwrap();
+    assert_eq!((body.commands, body.continuations, body.finished), (vec![], vec![], vec![]));
+    assert_eq!((&body.drops[0].archive_at, body.drops[0].offer_seconds), (&None, 600));
+    assert_eq!((body.stocks[0].restocked, body.buyers[0].waiting), (Units(0), Units(0)));
+    let order = &body.orders[0];
+    assert_eq!((&order.payments, order.operation, order.from_waitlist), (&vec![], None, false));
+    assert_eq!(order.lines, samples::order_row().lines);
 }
 
 #[test]
@@ -91,7 +126,7 @@ fn the_chain_shows_a_changed_byte_a_gap_and_another_history() {
         assert_eq!(verified_link(FIRST_LINK, &tampered), None, "byte {index}");
     }
     assert_eq!(verified_link(FIRST_LINK, &value[..10]), None, "too short to hold a link");
-    let decoded: schemas::decision::Decision<schemas::order::OrderBody> =
+    let decoded: Decision<OrderBody> =
         avro::ORDER_DECISION.decode(&value[framing::HEADER_LENGTH..]).unwrap();
     assert_eq!(decoded.chain, link, "the chain is the record's last field");
 }
@@ -110,7 +145,7 @@ fn an_unknown_enumeration_word_is_refused() {
     let mut bytes = encoded(&avro::ORDER_INTENT, &samples::bare_order_intent());
     let at = bytes.windows(4).position(|word| word == b"tick").unwrap();
     bytes[at..at + 4].copy_from_slice(b"tock");
-    assert!(avro::ORDER_INTENT.decode::<schemas::order::OrderIntent>(&bytes).is_err());
+    assert!(avro::ORDER_INTENT.decode::<OrderIntent>(&bytes).is_err());
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(crate) fn bare_order_intent() -> OrderIntent {
     OrderIntent::bare(IntentId([1; 16]), OrderIntentKind::Tick, Millis(1_800_000_000_000))
 }
 
+#[allow(clippy::too_many_lines, reason = "one record, filled")]
 pub(crate) fn full_order_intent() -> OrderIntent {
     OrderIntent {
         correlation_id: Some("request-7".into()),
@@ -56,7 +57,43 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             hold_seconds: 600,
             low_stock_threshold: Units(1),
             payment_required: true,
+            offer_seconds: 300,
+            waitlist: true,
+            payment_attempts: 2,
         }),
+        payment: Some(PayOrder { order_id: OrderId([4; 16]), payment_method: Some("pm_2".into()) }),
+        payment_outcome: Some(PaymentOutcome {
+            order_id: OrderId([4; 16]),
+            attempt: 2,
+            operation: ProviderOperationKind::Capture,
+            result: ProviderResult::NeedsAction,
+            captured: true,
+            amount: MinorUnits(3_998),
+            currency: "EUR".into(),
+            detail: Some("insufficient_funds".into()),
+        }),
+        stock_change: Some(StockChange {
+            variant_id: Some(VariantId([3; 16])),
+            qty: Units(5),
+            key: Hash([10; 16]),
+            request_hash: Hash([11; 16]),
+        }),
+        refund: Some(RefundOrder {
+            order_id: OrderId([4; 16]),
+            restock: true,
+            key: Hash([12; 16]),
+        }),
+        edit: Some(EditDrop {
+            title: Some("Day Run".into()),
+            starts_at: Some(Millis(3)),
+            ends_at: Some(Millis(4)),
+            time_zone: Some("Europe/Paris".into()),
+            limit_per_user: Some(3),
+            hold_seconds: Some(60),
+            low_stock_threshold: Some(Units(2)),
+            prices: vec![PriceChange { variant_id: VariantId([3; 16]), price: MinorUnits(2_499) }],
+        }),
+        activate: Some(2),
         ..OrderIntent::bare(IntentId([1; 16]), OrderIntentKind::Place, Millis(1_800_000_000_000))
     }
 }
@@ -85,6 +122,18 @@ pub(crate) fn order_row() -> OrderRow {
         intent_offset: 41,
         missing: vec![MissingUnits { variant_id: VariantId([3; 16]), available: Units(1) }],
         held_order_id: Some(OrderId([4; 16])),
+        payments: vec![PaymentRow {
+            attempt: 1,
+            method: Some("pm_1".into()),
+            state: PaymentState::Captured,
+            detail: Some("declined".into()),
+        }],
+        operation: Some(ProviderOperation { attempt: 1, kind: ProviderOperationKind::Refund }),
+        offer_expires_at: Some(Millis(1_800_000_300_001)),
+        offer_left_ms: Some(12_000),
+        from_waitlist: true,
+        extended: true,
+        refund: Some(RefundPlan { restock: true }),
     }
 }
 
@@ -122,6 +171,7 @@ fn with_controls<B>(body: B) -> Decision<B> {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "one record, filled")]
 pub(crate) fn full_order_decision() -> Decision<OrderBody> {
     with_controls(OrderBody {
         refusal: Some(Refusal {
@@ -159,6 +209,10 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             created_at: Millis(1),
             opened_at: Some(Millis(1)),
             ended_at: None,
+            offer_seconds: 300,
+            waitlist: true,
+            payment_attempts: 2,
+            archive_at: Some(Millis(9)),
         }],
         stocks: vec![StockRow {
             drop_id: DROP,
@@ -167,6 +221,8 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             available: Units(7),
             reserved: Units(2),
             sold: Units(1),
+            restocked: Units(3),
+            withdrawn: Units(3),
         }],
         buyers: vec![BuyerRow {
             drop_id: DROP,
@@ -174,8 +230,33 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             held: Units(2),
             sold: Units(0),
             held_orders: vec![OrderId([4; 16])],
+            waiting: Units(1),
+            entries: vec![WaitingEntry {
+                variant_id: VariantId([3; 16]),
+                order_id: OrderId([4; 16]),
+            }],
         }],
         events: vec![DropEvent { kind: DropEventKind::DropStarted, drop_id: DROP }],
+        commands: vec![CommandRow {
+            key: Hash([10; 16]),
+            drop_id: DROP,
+            request_hash: Hash([11; 16]),
+        }],
+        continuations: vec![ContinuationRow {
+            id: 7,
+            kind: ContinuationKind::CheckSettled,
+            drop_id: DROP,
+            cursor: Some(OrderId([4; 16])),
+        }],
+        finished: vec![6],
+        archived: Some(ArchivedRows {
+            drop_id: DROP,
+            orders: vec![OrderId([4; 16])],
+            buyers: vec![USER],
+            variants: vec![VariantId([3; 16])],
+            commands: vec![Hash([10; 16])],
+        }),
+        activated: Some(2),
     })
 }
 

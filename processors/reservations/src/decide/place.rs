@@ -1,9 +1,10 @@
 //! Placing an order.
 //!
 //! The key is looked up before anything is refused. Then the refusals, in the order of [`Reason`]:
-//! `unknown_drop`, `not_open`, `unknown_variant`, `bad_quantity`, `price_changed`, `limit_exceeded`,
-//! `insufficient_stock`, `sold_out`. A refusal is final for its key, but for two: `unknown_drop`, and
-//! `not_open` of an upcoming drop, which leave no row, so that an early click costs nothing.
+//! `unknown_drop`, `archived`, `not_open`, `unknown_variant`, `bad_quantity`, `price_changed`, `limit_exceeded`,
+//! `insufficient_stock`, `sold_out`. A refusal is final for its key, but for three that leave no row:
+//! `unknown_drop`, `archived`, and `not_open` of an upcoming or paused drop, so that an early click costs
+//! nothing. With `ifSoldOut: waitlist` the last two become a place in the queue, where the drop has one.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +13,13 @@ use schemas::decision::Outcome;
 use schemas::ids::{DropId, OrderId, UserId, VariantId};
 use schemas::limits::QUANTITY_MAX;
 use schemas::order::{
-    BuyerRow, DropRow, DropStatus, MissingUnits, OrderBody, OrderRow, OrderRowLine, OrderStatus,
-    PlaceOrder, Reason, Refusal, StockRow,
+    BuyerRow, DropRow, DropStatus, IfSoldOut, MissingUnits, OrderBody, OrderRow, OrderRowLine,
+    OrderStatus, PlaceOrder, Reason, Refusal, StockRow,
 };
 use schemas::units::{Millis, MinorUnits, Units};
 
-use super::stock::assert_conserved;
-use super::{changed, key_reused, refusal, refused, replayed};
+use super::change::{Change, keeps_buyers};
+use super::{WHOLE_LIFE, changed, key_reused, payments, refusal, refused, replayed};
 use crate::rows::{self, StateRow};
 
 pub(super) fn place(
@@ -37,12 +38,17 @@ pub(super) fn place(
     let Some(drop) = rows::read_drop(rows, drop_id)? else {
         return Ok(refused(named(Reason::UnknownDrop)));
     };
-    if drop.status == DropStatus::Upcoming {
-        return Ok(refused(Refusal {
-            opens_at: Some(drop.starts_at),
-            drop_status: Some(drop.status),
-            ..named(Reason::NotOpen)
-        }));
+    match drop.status {
+        DropStatus::Archived => return Ok(refused(named(Reason::Archived))),
+        DropStatus::Upcoming | DropStatus::Paused => {
+            let opens_at = (drop.status == DropStatus::Upcoming).then_some(drop.starts_at);
+            return Ok(refused(Refusal {
+                opens_at,
+                drop_status: Some(drop.status),
+                ..named(Reason::NotOpen)
+            }));
+        }
+        DropStatus::Live | DropStatus::Ended | DropStatus::Cancelled => {}
     }
     let wanted = Wanted { user, drop: &drop, order, lines: priced_lines(&drop, order), stamp };
     match refuse_terms(&wanted) {
@@ -128,7 +134,30 @@ impl Wanted<'_> {
             intent_offset: self.stamp.offset,
             missing: Vec::new(),
             held_order_id: None,
+            payments: Vec::new(),
+            operation: None,
+            offer_expires_at: None,
+            offer_left_ms: None,
+            from_waitlist: false,
+            extended: false,
+            refund: None,
         }
+    }
+
+    /// The order with its units, or with its place in the queue. A hold counts from the decision; a payment
+    /// starts at once where the buyer said how.
+    fn granted(&self, status: OrderStatus) -> OrderRow {
+        let mut row = self.row(status);
+        if status == OrderStatus::Reserved {
+            let hold = Millis::from_seconds(i64::from(self.drop.hold_seconds));
+            row.hold_expires_at = Some(self.stamp.decided_at.after(hold));
+            if row.payment_method.is_some() && self.stamp.logic_version >= WHOLE_LIFE {
+                let method = row.payment_method.clone();
+                row = payments::with_attempt(row, method);
+            }
+        }
+        row.from_waitlist = status == OrderStatus::Waitlisted;
+        row
     }
 
     /// A final refusal: it is remembered under its key.
@@ -180,35 +209,37 @@ fn reserve(
     wanted: &Wanted<'_>,
 ) -> Result<Decided<OrderBody>, ReadFailed> {
     let drop = wanted.drop;
-    let buyer = match drop.limit_per_user {
-        None => None,
-        Some(limit) => {
-            let buyer = rows::read_buyer(rows, drop.drop_id, wanted.user)?.unwrap_or(BuyerRow {
-                drop_id: drop.drop_id,
-                user_id: wanted.user,
-                held: Units(0),
-                sold: Units(0),
-                held_orders: Vec::new(),
-            });
-            let after: Units = [buyer.held, buyer.sold, wanted.units()].into_iter().sum();
-            if after > Units(i64::from(limit)) {
-                let held = buyer.held_orders.last().copied();
-                return Ok(wanted.rejected(Reason::LimitExceeded, Vec::new(), held));
-            }
-            Some(buyer)
+    let buyer =
+        if keeps_buyers(drop) { rows::read_buyer(rows, drop.drop_id, wanted.user)? } else { None };
+    if let Some(limit) = drop.limit_per_user {
+        let owned = buyer.as_ref().map_or(Units(0), payments::owned_units);
+        if owned.0 + wanted.units().0 > i64::from(limit) {
+            let held = buyer.as_ref().and_then(|buyer| buyer.held_orders.last().copied());
+            return Ok(wanted.rejected(Reason::LimitExceeded, Vec::new(), held));
         }
-    };
+    }
+    let mut change = Change::new(rows, wanted.stamp);
     let mut stocks = Vec::with_capacity(wanted.lines.len());
     for line in &wanted.lines {
-        let stock = rows::read_stock(rows, drop.drop_id, line.variant_id)?.ok_or_else(|| {
-            ReadFailed(format!("drop {} has a variant without stock", drop.drop_id))
-        })?;
-        stocks.push(stock);
+        stocks.push(*change.stock(drop.drop_id, line.variant_id)?);
     }
-    if let Some((reason, missing)) = short_of_stock(wanted, &stocks) {
-        return Ok(wanted.rejected(reason, missing, None));
-    }
-    Ok(changed(granted(wanted, stocks, buyer)))
+    let status = match short_of_stock(wanted, &stocks) {
+        None if drop.payment_required => OrderStatus::Reserved,
+        None => OrderStatus::Confirmed,
+        Some(_) if may_wait(wanted, buyer.as_ref()) => OrderStatus::Waitlisted,
+        Some((reason, missing)) => return Ok(wanted.rejected(reason, missing, None)),
+    };
+    change.put_order(drop, None, wanted.granted(status))?;
+    change.finish(drop).map(changed)
+}
+
+/// One line, and no live entry of the buyer for its variant.
+fn may_wait(wanted: &Wanted<'_>, buyer: Option<&BuyerRow>) -> bool {
+    let [line] = wanted.lines.as_slice() else { return false };
+    let entries = buyer.map_or(&[][..], |buyer| &buyer.entries);
+    wanted.drop.waitlist
+        && wanted.order.if_sold_out == IfSoldOut::Waitlist
+        && !entries.iter().any(|entry| entry.variant_id == line.variant_id)
 }
 
 /// `sold_out` if a wanted variant has none left, else `insufficient_stock` with what is left of each.
@@ -224,33 +255,4 @@ fn short_of_stock(wanted: &Wanted<'_>, stocks: &[StockRow]) -> Option<(Reason, V
         .iter()
         .map(|stock| MissingUnits { variant_id: stock.variant_id, available: stock.available });
     Some((Reason::InsufficientStock, missing.collect()))
-}
-
-/// Free drops confirm at once; others hold the units until the deadline, counted from the decision.
-fn granted(wanted: &Wanted<'_>, mut stocks: Vec<StockRow>, buyer: Option<BuyerRow>) -> OrderBody {
-    let free = !wanted.drop.payment_required;
-    for (line, stock) in wanted.lines.iter().zip(&mut stocks) {
-        stock.available =
-            stock.available.checked_sub(line.qty).expect("the stock was checked just before");
-        let to = if free { &mut stock.sold } else { &mut stock.reserved };
-        *to = to.checked_add(line.qty).expect("no counter passes the initial stock");
-        assert_conserved(stock);
-    }
-    let mut row = wanted.row(if free { OrderStatus::Confirmed } else { OrderStatus::Reserved });
-    let hold = Millis::from_seconds(i64::from(wanted.drop.hold_seconds));
-    row.hold_expires_at = (!free).then(|| wanted.stamp.decided_at.after(hold));
-    let buyers = buyer.map(|mut buyer| {
-        let counter = if free { &mut buyer.sold } else { &mut buyer.held };
-        *counter = counter.checked_add(wanted.units()).expect("the limit bounds a buyer's units");
-        if !free {
-            buyer.held_orders.push(row.order_id);
-        }
-        buyer
-    });
-    OrderBody {
-        orders: vec![row],
-        stocks,
-        buyers: buyers.into_iter().collect(),
-        ..OrderBody::default()
-    }
 }

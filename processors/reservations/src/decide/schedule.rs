@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use model::{Decided, ReadFailed, Rows, Stamp};
 use schemas::ids::DropId;
 use schemas::limits::{
-    HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX,
-    VARIANTS_MAX,
+    HOLD_SECONDS_MAX, INSTANT_MAX, LIMIT_PER_USER_MAX, OFFER_SECONDS_MAX, PAYMENT_ATTEMPTS_MAX,
+    PRICE_MAX, STOCK_MAX, TITLE_CHARACTERS_MAX, VARIANTS_MAX,
 };
 use schemas::order::{
     DropEvent, DropEventKind, DropRow, DropStatus, OrderBody, Reason, ScheduleDrop, StockRow,
@@ -47,6 +47,8 @@ pub(super) fn schedule(
         available: variant.stock,
         reserved: Units(0),
         sold: Units(0),
+        restocked: Units(0),
+        withdrawn: Units(0),
     });
     let stocks: Vec<StockRow> = stocks.collect();
     stocks.iter().for_each(assert_conserved);
@@ -75,6 +77,8 @@ fn is_valid(terms: &ScheduleDrop) -> bool {
         && terms.limit_per_user.is_none_or(|limit| (1..=LIMIT_PER_USER_MAX).contains(&limit))
         && (1..=TITLE_CHARACTERS_MAX).contains(&terms.title.chars().count())
         && terms.low_stock_threshold >= Units(0)
+        && (1..=OFFER_SECONDS_MAX).contains(&terms.offer_seconds)
+        && (1..=PAYMENT_ATTEMPTS_MAX).contains(&terms.payment_attempts)
 }
 
 fn drop_row(drop_id: DropId, terms: &ScheduleDrop, opens_now: bool, stamp: Stamp) -> DropRow {
@@ -110,5 +114,9 @@ fn drop_row(drop_id: DropId, terms: &ScheduleDrop, opens_now: bool, stamp: Stamp
         created_at: stamp.log_time,
         opened_at: opens_now.then_some(stamp.log_time),
         ended_at: None,
+        offer_seconds: terms.offer_seconds,
+        waitlist: terms.waitlist,
+        payment_attempts: terms.payment_attempts,
+        archive_at: None,
     }
 }

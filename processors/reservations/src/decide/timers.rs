@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use model::{ReadFailed, Row, Rows, Stamp, Timer};
-use schemas::order::{DropStatus, OrderBody, OrderStatus};
+use schemas::order::{DropRow, DropStatus, OrderBody, OrderRow, OrderStatus};
 
-use super::{cancel, drops};
+use super::change::{Change, drop_of};
+use super::{archive, drops, offers};
 use crate::rows::StateRow;
 
 pub(crate) fn fire(
@@ -18,14 +19,35 @@ pub(crate) fn fire(
         return Ok(None);
     };
     match row {
-        StateRow::Drop(drop) => Ok(match drop.status {
-            DropStatus::Upcoming => Some(drops::opened(drop, stamp)),
-            DropStatus::Live => Some(drops::ended(drop, stamp)),
-            DropStatus::Ended => None,
-        }),
-        StateRow::Order(order) => {
-            cancel::given_back(rows, order, OrderStatus::Expired, stamp).map(Some)
-        }
-        StateRow::Stock(_) | StateRow::Buyer(_) => Ok(None),
+        StateRow::Drop(drop) => drop_is_due(rows, drop, stamp),
+        StateRow::Order(order) => lapsed(rows, &order, stamp).map(Some),
+        StateRow::Continuation(work) => offers::go_on(rows, work, stamp).map(Some),
+        StateRow::Stock(_) | StateRow::Buyer(_) | StateRow::Command(_) => Ok(None),
     }
+}
+
+fn drop_is_due(
+    rows: &dyn Rows<StateRow>,
+    drop: DropRow,
+    stamp: Stamp,
+) -> Result<Option<OrderBody>, ReadFailed> {
+    match drop.status {
+        DropStatus::Upcoming => drops::opened(rows, drop, stamp).map(Some),
+        DropStatus::Live | DropStatus::Paused => drops::ended(rows, drop, stamp).map(Some),
+        DropStatus::Ended | DropStatus::Cancelled => archive::begin(rows, &drop, stamp).map(Some),
+        DropStatus::Archived => Ok(None),
+    }
+}
+
+/// A hold or an offer nobody took up: its units go back. A payment under way is followed to its end.
+fn lapsed(
+    rows: &dyn Rows<StateRow>,
+    order: &OrderRow,
+    stamp: Stamp,
+) -> Result<OrderBody, ReadFailed> {
+    let drop = drop_of(rows, order)?;
+    let mut change = Change::new(rows, stamp);
+    let expired = OrderRow { status: OrderStatus::Expired, ..order.clone() };
+    change.put_order(&drop, Some(order), expired)?;
+    change.finish(&drop)
 }

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod life;
 mod properties;
 mod refusals;
 mod time;

@@ -1,6 +1,7 @@
 //! Deadlines are judged by the log's append time, to the millisecond.
 
 use reservations::rows::{drop_key, order_key};
+use schemas::limits::ARCHIVE_AFTER_SECONDS;
 use schemas::order::{DropStatus, OrderStatus, Reason};
 use schemas::units::{Millis, Units};
 
@@ -64,7 +65,8 @@ fn a_drop_scheduled_in_the_past_opens_at_once_and_closes_before_the_next_intent(
     assert_eq!(decision.body.unwrap().drops[0].status, DropStatus::Live);
     let placed = world.send(late, place(ANNA, "k", &[(SMALL, 1)]));
     assert_eq!(reason(&placed), Some(Reason::NotOpen));
-    assert_eq!(world.timer_of(drop_key(DROP)), None);
+    let archive = Millis(late.0 + ARCHIVE_AFTER_SECONDS * 1_000);
+    assert_eq!(world.timer_of(drop_key(DROP)).map(|timer| timer.deadline), Some(archive));
     world.assert_sound();
 }
 

@@ -1,14 +1,12 @@
 //! A partition without runtime: rows in a map, timers fired as the log protocol says, every decision
 //! encoded, chained and kept for the auditor.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use auditor::{LoggedDecision, LoggedIntent};
-use model::{Processor, ReadFailed, Row, RowKey, Rows, Stamp, Timer};
+use model::{MapRows, Processor, Row, RowChange, RowKey, Rows, Stamp, Timer};
 use reservations::Reservations;
-use reservations::rows::StateRow;
+use reservations::rows::{StateRow, order_key, stock_key};
 use schemas::avro;
 use schemas::decision::{Decision, DecisionHeader, FIRST_LINK, Genesis, Outcome, seal};
 use schemas::framing;
@@ -28,17 +26,10 @@ pub(crate) const LARGE: VariantId = VariantId([2; 16]);
 pub(crate) const START: Millis = Millis(1_000_000);
 pub(crate) const END: Millis = Millis(2_000_000);
 
-#[derive(Default)]
-struct MapRows(RefCell<BTreeMap<RowKey, Arc<StateRow>>>);
-
-impl Rows<StateRow> for MapRows {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<StateRow>>, ReadFailed> {
-        Ok(self.0.borrow().get(key).cloned())
-    }
-}
-
 pub(crate) struct World {
-    rows: MapRows,
+    pub(crate) logic_version: i32,
+    lag: Millis,
+    rows: MapRows<StateRow>,
     now: Millis,
     link: Chain,
     intents: Vec<LoggedIntent>,
@@ -48,6 +39,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self {
+            logic_version: Reservations::LOGIC_VERSION,
+            lag: Millis(0),
             rows: MapRows::default(),
             now: Millis(0),
             link: FIRST_LINK,
@@ -60,6 +53,11 @@ impl World {
         let unsealed = Decision::unsealed(header, Outcome::Genesis, None);
         world.log(Decision { genesis: Some(genesis), ..unsealed });
         world
+    }
+
+    /// A world whose writer reads every intent so long after it was appended.
+    pub(crate) fn lagging(lag_ms: i64) -> Self {
+        Self { lag: Millis(lag_ms), ..Self::new() }
     }
 
     /// A world with the usual drop: two variants of 10 and 5 units at 1,999, limit 6, hold 600 s.
@@ -81,8 +79,8 @@ impl World {
             intent_id,
             correlation_id: None,
             log_time: self.now,
-            decided_at: self.now,
-            logic_version: 1,
+            decided_at: self.now.after(self.lag),
+            logic_version: self.logic_version,
         }
     }
 
@@ -93,11 +91,14 @@ impl World {
         self.link = seal(self.link, &mut value);
         let decision = Decision { chain: self.link, ..decision };
         if let Some(body) = decision.body.clone() {
-            for row in Reservations::rows(body) {
-                let mut bytes = Vec::new();
-                row.encode(&mut bytes);
-                assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), row);
-                self.rows.0.borrow_mut().insert(row.key(), Arc::new(row));
+            self.logic_version = body.activated.unwrap_or(self.logic_version);
+            for change in Reservations::changes(body) {
+                if let RowChange::Put(row) = &change {
+                    let mut bytes = Vec::new();
+                    row.encode(&mut bytes);
+                    assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), *row);
+                }
+                self.rows.apply(change);
             }
         }
         let offset = i64::try_from(self.decisions.len()).unwrap();
@@ -107,19 +108,33 @@ impl World {
 
     fn stamp(&self) -> Stamp {
         let offset = i64::try_from(self.intents.len()).unwrap();
-        Stamp { partition: Partition(0), offset, log_time: self.now, decided_at: self.now }
+        Stamp {
+            partition: Partition(0),
+            seq: i64::try_from(self.decisions.len()).unwrap(),
+            logic_version: self.logic_version,
+            offset,
+            log_time: self.now,
+            decided_at: self.now.after(self.lag),
+        }
+    }
+
+    fn fire_due(&mut self, only_continuations: bool) {
+        loop {
+            let first = self.rows.first_timer();
+            let Some(timer) = first.filter(|timer| timer.is_due(self.now)) else { break };
+            if only_continuations && !timer.is_continuation() {
+                break;
+            }
+            let body = Reservations::fire(&self.rows, &timer, self.stamp()).unwrap();
+            let header = self.header(None, None);
+            self.log(Decision::unsealed(header, Outcome::Changed, body));
+        }
     }
 
     /// Appends an intent at `at` and decides it, due timers first.
     pub(crate) fn send(&mut self, at: Millis, intent: OrderIntent) -> Decision<OrderBody> {
         self.now = self.now.max(at);
-        loop {
-            let timers = self.rows.0.borrow().values().filter_map(|row| row.timer()).min();
-            let Some(timer) = timers.filter(|timer| timer.is_due(self.now)) else { break };
-            let body = Reservations::fire(&self.rows, &timer, self.stamp()).unwrap();
-            let header = self.header(None, None);
-            self.log(Decision::unsealed(header, Outcome::Changed, body));
-        }
+        self.fire_due(false);
         let mut datum = Vec::new();
         avro::ORDER_INTENT.encode(&intent, &mut datum);
         let read = Reservations::read(&avro::ORDER_INTENT, &datum).unwrap();
@@ -127,11 +142,71 @@ impl World {
         let offset = i64::try_from(self.intents.len()).unwrap();
         self.intents.push(LoggedIntent { offset, append_time: at, intent: Some(intent) });
         let header = self.header(Some(offset), Some(read.intent_id));
-        self.log(Decision::unsealed(header, decided.outcome, decided.body))
+        let logged = self.log(Decision::unsealed(header, decided.outcome, decided.body));
+        self.fire_due(true);
+        logged
+    }
+
+    fn row(&self, key: RowKey) -> StateRow {
+        Arc::unwrap_or_clone(self.rows.get(&key).unwrap().unwrap())
+    }
+
+    /// The order as it is now.
+    pub(crate) fn order(&self, user: UserId, key: &str) -> OrderRow {
+        let row = self.row(order_key(OrderId::derive(DROP, user, key)));
+        let StateRow::Order(order) = row else { panic!("not an order") };
+        order
+    }
+
+    pub(crate) fn status(&self, user: UserId, key: &str) -> OrderStatus {
+        self.order(user, key).status
+    }
+
+    pub(crate) fn stock(&self, variant: VariantId) -> StockRow {
+        let row = self.row(stock_key(DROP, variant));
+        let StateRow::Stock(stock) = row else { panic!("no stock") };
+        stock
+    }
+
+    pub(crate) fn rows(&self) -> &MapRows<StateRow> {
+        &self.rows
+    }
+
+    pub(crate) fn intents(&self) -> &[LoggedIntent] {
+        &self.intents
+    }
+
+    pub(crate) fn find_order(&self, id: OrderId) -> Option<OrderRow> {
+        match self.rows.get(&order_key(id)).unwrap().as_deref() {
+            Some(StateRow::Order(order)) => Some(order.clone()),
+            _ => None,
+        }
+    }
+
+    /// What a provider answers that was asked the first operation outstanding.
+    pub(crate) fn answer_of_provider(&self, result: ProviderResult) -> Option<OrderIntent> {
+        let asked = self.rows.iter().find_map(|(_, row)| match row {
+            StateRow::Order(order) => Some((order, order.operation?)),
+            _ => None,
+        });
+        let (order, operation) = asked?;
+        let mut intent = outcome((order.user_id, ""), operation.attempt, operation.kind, result);
+        let outcome = intent.payment_outcome.as_mut().unwrap();
+        outcome.order_id = order.order_id;
+        outcome.amount = order.total;
+        Some(intent)
+    }
+
+    pub(crate) fn decisions(&self) -> &[LoggedDecision] {
+        &self.decisions
+    }
+
+    pub(crate) fn rows_left(&self) -> usize {
+        self.rows.iter().count()
     }
 
     pub(crate) fn timer_of(&self, key: RowKey) -> Option<Timer> {
-        self.rows.0.borrow().get(&key).and_then(|row| row.timer())
+        self.rows.get(&key).unwrap().and_then(|row| row.timer())
     }
 
     pub(crate) fn audit(&self) -> auditor::Report {
@@ -169,6 +244,9 @@ pub(crate) fn terms() -> ScheduleDrop {
         hold_seconds: 600,
         low_stock_threshold: Units(1),
         payment_required: true,
+        offer_seconds: 300,
+        waitlist: false,
+        payment_attempts: 2,
     }
 }
 
@@ -239,4 +317,83 @@ pub(crate) fn reason(decision: &Decision<OrderBody>) -> Option<Reason> {
 pub(crate) fn order(decision: &Decision<OrderBody>) -> &OrderRow {
     let body = decision.body.as_ref().unwrap();
     body.orders.first().or(body.answer.as_ref()).unwrap()
+}
+
+fn by_creator(kind: OrderIntentKind) -> OrderIntent {
+    command(kind, DROP, CREATOR)
+}
+
+/// An order paid with a method, hence authorised at once.
+pub(crate) fn paid_with(mut intent: OrderIntent, method: &str) -> OrderIntent {
+    intent.place.as_mut().unwrap().payment_method = Some(method.into());
+    intent
+}
+
+pub(crate) fn or_wait(mut intent: OrderIntent) -> OrderIntent {
+    intent.place.as_mut().unwrap().if_sold_out = IfSoldOut::Waitlist;
+    intent
+}
+
+pub(crate) fn extend(user: UserId, key: &str) -> OrderIntent {
+    let order_id = OrderId::derive(DROP, user, key);
+    let order_change = Some(OrderChange { order_id });
+    OrderIntent { order_change, ..bare(OrderIntentKind::Extend, user) }
+}
+
+pub(crate) fn pay(user: UserId, key: &str) -> OrderIntent {
+    let order_id = OrderId::derive(DROP, user, key);
+    let payment = Some(PayOrder { order_id, payment_method: Some("pm_next".into()) });
+    OrderIntent { payment, ..bare(OrderIntentKind::Pay, user) }
+}
+
+/// What the provider did with an operation of an order of Anna's or Ben's usual total.
+pub(crate) fn outcome(
+    (user, key): (UserId, &str),
+    attempt: i32,
+    operation: ProviderOperationKind,
+    result: ProviderResult,
+) -> OrderIntent {
+    let outcome = PaymentOutcome {
+        order_id: OrderId::derive(DROP, user, key),
+        attempt,
+        operation,
+        result,
+        captured: false,
+        amount: MinorUnits(1_999),
+        currency: "EUR".into(),
+        detail: None,
+    };
+    let kind = OrderIntentKind::PaymentOutcome;
+    OrderIntent {
+        payment_outcome: Some(outcome),
+        ..OrderIntent::bare(IntentId([8; 16]), kind, Millis(0))
+    }
+}
+
+pub(crate) fn supply(kind: OrderIntentKind, variant: VariantId, qty: i64, key: u8) -> OrderIntent {
+    let request_hash = Hash::of(&[&variant.0, &qty.to_be_bytes()]);
+    let stock_change = Some(StockChange {
+        variant_id: Some(variant),
+        qty: Units(qty),
+        key: Hash([key; 16]),
+        request_hash,
+    });
+    OrderIntent { stock_change, ..by_creator(kind) }
+}
+
+pub(crate) fn refund(user: UserId, order: &str, restock: bool, key: u8) -> OrderIntent {
+    let order_id = OrderId::derive(DROP, user, order);
+    let refund = Some(RefundOrder { order_id, restock, key: Hash([key; 16]) });
+    OrderIntent { refund, ..by_creator(OrderIntentKind::Refund) }
+}
+
+pub(crate) fn edit(change: impl FnOnce(&mut EditDrop)) -> OrderIntent {
+    let mut edit = EditDrop::default();
+    change(&mut edit);
+    OrderIntent { edit: Some(edit), ..by_creator(OrderIntentKind::Edit) }
+}
+
+pub(crate) fn activate(version: i32) -> OrderIntent {
+    let kind = OrderIntentKind::Activate;
+    OrderIntent { activate: Some(version), ..OrderIntent::bare(IntentId([6; 16]), kind, Millis(0)) }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use model::{Decided, Intent, Processor, Stamp, UnreadableIntent};
+use model::{Decided, Intent, Processor, Stamp, Timer, UnreadableIntent};
 use schemas::decision::{Decision, DecisionHeader, Outcome, Undecodable};
 use schemas::framing;
 use schemas::ids::IntentId;
@@ -12,6 +12,7 @@ use super::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CLOCK_AHEAD_MAX, PartitionTask, Stop, TICK_INTERVAL_MAX,
     TICK_INTERVAL_MIN, Ticks, Wake,
 };
+use crate::defect::{Defect, is_on};
 use crate::log::{IntentRecord, Log, OutgoingDecision};
 use crate::schema_book::SchemaProblem;
 use crate::status::PartitionState;
@@ -61,7 +62,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if room > 0 {
             self.is_drained = self.log.poll_intents(&mut self.pending, BATCH_RECORDS_MAX)?;
         }
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && !self.has_continuation() {
             return self.idle(now);
         }
         let batch = self.decide_batch(now)?;
@@ -90,6 +91,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Log, then store: the store never runs ahead of a committed transaction.
     fn commit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
         self.log.submit(records)?;
+        if is_on(Defect::StoreBeforeCommit) {
+            self.overlay.flush(self.position.clone())?;
+        }
         self.position.next_decision_offset = self.log.await_commit()?;
         self.overlay.flush(self.position.clone())?;
         Ok(())
@@ -97,9 +101,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
 
     fn decide_batch(&mut self, now: Millis) -> Result<Batch, Stop> {
         let mut batch = Batch { records: Vec::new(), bytes: 0, fired: 0, stalled: None };
-        while !batch.is_full()
-            && let Some(intent) = self.pending.pop_front()
-        {
+        while !batch.is_full() {
+            if self.go_on(&mut batch, now)? {
+                continue;
+            }
+            let Some(intent) = self.pending.pop_front() else { break };
             if intent.append_time > now.after(CLOCK_AHEAD_MAX) {
                 batch.stalled = Some(format!(
                     "intent {} was appended {} ms ahead of this machine's clock: one of the clocks is wrong",
@@ -110,7 +116,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 break;
             }
             let log_time = self.position.log_time().max(intent.append_time);
-            if self.fire_next(&mut batch, &intent, log_time, now)? {
+            if self.fire_next(&mut batch, intent.offset, log_time, now)? {
                 self.pending.push_front(intent);
                 continue;
             }
@@ -124,18 +130,38 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         Ok(batch)
     }
 
-    /// Fires the first timer that is due before `intent`. False when none is.
+    fn has_continuation(&self) -> bool {
+        self.overlay.first_timer().is_some_and(|timer| timer.is_continuation())
+    }
+
+    /// One record of the oldest continuation, before any timer or intent. False when there is none.
+    fn go_on(&mut self, batch: &mut Batch, now: Millis) -> Result<bool, Stop> {
+        let (offset, log_time) = (self.position.next_intent_offset, self.position.log_time());
+        Ok(self.has_continuation() && self.fire_next(batch, offset, log_time, now)?)
+    }
+
+    /// Fires the first timer that is due before the intent at `offset`. False when none is.
     fn fire_next(
         &mut self,
         batch: &mut Batch,
-        intent: &IntentRecord,
+        offset: i64,
         log_time: Millis,
         now: Millis,
     ) -> Result<bool, Stop> {
-        let Some(timer) = self.overlay.first_timer().filter(|timer| timer.is_due(log_time)) else {
+        let judged_at = match () {
+            () if is_on(Defect::TimersByWallClock) => now,
+            () if is_on(Defect::ExpiryAtTheDeadline) => log_time.after(Millis(1)),
+            () if is_on(Defect::TimersAfterTheBatch) && !self.pending.is_empty() => Millis(0),
+            () => log_time,
+        };
+        let first = self.overlay.first_timer();
+        let is_late = |timer: &Timer| {
+            is_on(Defect::ContinuationsLast) && timer.is_continuation() && !self.pending.is_empty()
+        };
+        let Some(timer) = first.filter(|timer| timer.is_due(judged_at) && !is_late(timer)) else {
             return Ok(false);
         };
-        let stamp = self.stamp(intent, log_time, now);
+        let stamp = self.stamp(offset, log_time, now);
         // A panic here is our bug, not an intent's: roll back and stall by recovering, never skip a timer.
         let overlay = &self.overlay;
         let fired = catch_unwind(AssertUnwindSafe(|| P::fire(overlay, &timer, stamp))).map_err(
@@ -159,7 +185,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         log_time: Millis,
         now: Millis,
     ) -> Result<Option<String>, Stop> {
-        let stamp = self.stamp(intent, log_time, now);
+        let stamp = self.stamp(intent.offset, log_time, now);
         let mut header = DecisionHeader {
             intent_offset: Some(intent.offset),
             next_intent_offset: intent.offset + 1,
@@ -181,7 +207,12 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             }
         };
         let decision = match read {
-            Ok(decided) => Decision::unsealed(header, decided.outcome, decided.body),
+            Ok(decided) => {
+                // From this record on, so that a build which does not know it refuses before it misreads.
+                let activated = decided.body.as_ref().and_then(P::activated);
+                header.logic_version = activated.unwrap_or(header.logic_version);
+                Decision::unsealed(header, decided.outcome, decided.body)
+            }
             Err(error) => {
                 tracing::warn!(
                     processor = P::TOPOLOGY.processor,
@@ -231,16 +262,18 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn record(&mut self, batch: &mut Batch, decision: Decision<P::Body>) -> Result<(), Stop> {
         let key = decision.body.as_ref().and_then(P::record_key);
         batch.push(self.sealed(&decision, key));
-        for row in decision.body.map(P::rows).into_iter().flatten() {
-            self.overlay.put(row)?;
+        for change in decision.body.map(P::changes).into_iter().flatten() {
+            self.overlay.apply(change)?;
         }
         Ok(())
     }
 
-    fn stamp(&self, intent: &IntentRecord, log_time: Millis, now: Millis) -> Stamp {
+    fn stamp(&self, offset: i64, log_time: Millis, now: Millis) -> Stamp {
         Stamp {
             partition: self.settings.partition,
-            offset: intent.offset,
+            seq: self.position.seq + 1,
+            logic_version: self.position.logic_version,
+            offset,
             log_time,
             decided_at: now.max(log_time),
         }
@@ -256,7 +289,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             correlation_id: None,
             log_time,
             decided_at,
-            logic_version: P::LOGIC_VERSION,
+            logic_version: self.position.logic_version,
         }
     }
 

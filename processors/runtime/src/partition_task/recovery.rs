@@ -8,6 +8,7 @@ use schemas::framing;
 use schemas::units::Millis;
 
 use super::{PartitionTask, Phase, Refused, Stop, Ticks};
+use crate::defect::{Defect, is_on};
 use crate::log::{DecisionRecord, Log, OutgoingDecision};
 use crate::schema_book::SchemaProblem;
 use crate::status::PartitionState;
@@ -25,7 +26,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.ticks = Ticks::new();
         self.log.fence()?;
         let log_id = self.log.log_id()?;
-        self.overlay.reset()?;
+        if !is_on(Defect::KeepTheBatchAfterAnAbort) {
+            self.overlay.reset()?;
+        }
         self.position = self.stored_position(&log_id)?;
         self.fold_gap(&log_id)?;
         self.take_over(now, log_id)?;
@@ -61,7 +64,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             return Ok(Position::start(log_id.to_owned()));
         };
         if position.format != STORE_FORMAT {
-            let what = format!("store format {}, this build knows {STORE_FORMAT}", position.format);
+            let mut what =
+                format!("store format {}, this build knows {STORE_FORMAT}", position.format);
+            if position.format < STORE_FORMAT {
+                what.push_str(": move the store folder away, and it is rebuilt from the log");
+            }
             return Err(Refused::UnknownFormat(what).into());
         }
         if position.log_id != log_id {
@@ -114,20 +121,31 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let Some(link) = verified_link(self.position.link(), &record.value) else {
             return Err(Refused::BrokenChain { offset }.into());
         };
+        if header.logic_version > P::LOGIC_VERSION {
+            let (found, known) = (header.logic_version, P::LOGIC_VERSION);
+            let what =
+                format!("the partition is activated for logic {found}, this build knows {known}");
+            return Err(Refused::UnknownFormat(what).into());
+        }
         if let Some(genesis) = &decision.genesis {
             self.check_genesis(genesis, log_id)?;
         }
         self.position = Position {
             next_decision_offset: offset + 1,
-            next_intent_offset: header.next_intent_offset,
+            next_intent_offset: if is_on(Defect::RedecideOnRecovery) {
+                self.position.next_intent_offset
+            } else {
+                header.next_intent_offset
+            },
             seq: header.seq,
             epoch: header.epoch,
             log_time_ms: header.log_time.0,
+            logic_version: header.logic_version,
             chain: link.0,
             ..self.position.clone()
         };
-        for row in decision.body.map(P::rows).into_iter().flatten() {
-            self.overlay.put(row)?;
+        for change in decision.body.map(P::changes).into_iter().flatten() {
+            self.overlay.apply(change)?;
         }
         Ok(())
     }
@@ -169,9 +187,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
 
     /// Commits `genesis`, where it is missing, and `owner_started`. The commit also warms the producer.
     fn take_over(&mut self, now: Millis, log_id: String) -> Result<(), Stop> {
-        let epoch = self.position.epoch + 1;
+        let epoch = self.position.epoch + i32::from(!is_on(Defect::ReuseAnEpoch));
         let mut records = Vec::new();
         if self.position.seq < 0 {
+            // A fresh partition has no older readers.
+            self.position.logic_version = P::LOGIC_VERSION;
             let (count, _) = self.log.partition_counts()?;
             self.check_partition_count(count)?;
             let mut genesis: Decision<P::Body> =
@@ -209,7 +229,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             correlation_id: None,
             log_time: self.position.log_time(),
             decided_at: now.max(self.position.log_time()),
-            logic_version: P::LOGIC_VERSION,
+            logic_version: self.position.logic_version,
         }
     }
 
@@ -227,6 +247,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.position.seq = header.seq;
         self.position.epoch = header.epoch;
         self.position.log_time_ms = header.log_time.0;
+        self.position.logic_version = header.logic_version;
         self.position.next_intent_offset = header.next_intent_offset;
         OutgoingDecision { key, value }
     }

@@ -1,7 +1,8 @@
 //! Poison gets its one decision and the partition goes on; what might be read later waits.
 
 use model::{
-    Decided, Intent, Processor, ReadFailed, Rows, Stamp, Timer, Topology, UnreadableIntent,
+    Decided, Intent, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
+    UnreadableIntent,
 };
 use reservations::Reservations;
 use reservations::command::Command;
@@ -76,7 +77,7 @@ fn an_unknown_schema_id_waits_while_the_registry_is_away_or_has_lost_its_ids() {
     );
 
     // A newer producer's schema appears: the record was never poison.
-    let current = schemas::avro::RELEASED[0].text;
+    let current = schemas::avro::current("order-intents-value").unwrap().text;
     rig.registry.texts.lock().unwrap().extend(kept);
     rig.registry.texts.lock().unwrap().insert(200, current.to_owned());
     rig.now = Millis(rig.now.0 + 1_000);
@@ -122,8 +123,8 @@ impl Processor for Panicking {
         Reservations::fire(rows, timer, stamp)
     }
 
-    fn rows(body: OrderBody) -> Vec<StateRow> {
-        Reservations::rows(body)
+    fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+        Reservations::changes(body)
     }
 
     fn record_key(body: &OrderBody) -> Option<[u8; 16]> {

@@ -131,7 +131,9 @@ impl Rig {
             // As a reader with a registry would: other ids are other types, or nothing.
             let known = framing::split(value).ok().filter(|(id, _)| {
                 let texts = self.registry.texts.lock().unwrap();
-                texts.get(id).is_some_and(|text| text == RELEASED[0].text)
+                texts
+                    .get(id)
+                    .is_some_and(|text| text == avro::current("order-intents-value").unwrap().text)
             });
             let datum = known.map(|(_, datum)| datum);
             auditor::LoggedIntent {
@@ -187,6 +189,9 @@ pub(crate) fn schedule(stock: i64, payment_required: bool) -> OrderIntent {
         hold_seconds: 600,
         low_stock_threshold: Units(1),
         payment_required,
+        offer_seconds: 600,
+        waitlist: false,
+        payment_attempts: 3,
     };
     OrderIntent {
         actor: Some(UserId([0xc0; 16])),

@@ -173,7 +173,12 @@ fn the_store_writes_rows_and_position_as_one_and_scans_in_key_order() {
     let store = RocksStore::open(folder.path()).unwrap();
     assert_eq!(store.position().unwrap(), Some(position));
     let mut keys = Vec::new();
-    store.scan(&[1], &mut |key, _| keys.push(key.to_vec())).unwrap();
+    store
+        .scan(&[1], &[1], &mut |key, _| {
+            keys.push(key.to_vec());
+            true
+        })
+        .unwrap();
     assert_eq!(keys, vec![vec![1, 1], vec![1, 2]]);
     assert_eq!(store.get(&[2, 1]).unwrap(), Some(vec![2, 1]));
     assert_eq!(store.get(&[9]).unwrap(), None);

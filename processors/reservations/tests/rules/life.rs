@@ -1,0 +1,528 @@
+//! The whole life of a reservation: payments, waitlist, pause, abort, restock, archive.
+
+use schemas::decision::Outcome;
+use schemas::ids::{DropId, OrderId, UserId};
+use schemas::limits::ARCHIVE_AFTER_SECONDS;
+use schemas::order::ProviderOperationKind::{Authorise, Capture, Refund, Void};
+use schemas::order::ProviderResult::{Failed, NeedsAction, Succeeded};
+use schemas::order::{
+    DropEventKind, DropStatus, OrderIntentKind as Kind, OrderStatus as S, PaymentState, Reason,
+};
+use schemas::units::{Millis, Units};
+
+use crate::world::*;
+
+const LIVE: Millis = Millis(START.0 + 1);
+
+fn later(ms: i64) -> Millis {
+    Millis(LIVE.0 + ms)
+}
+
+fn buyer(byte: u8) -> UserId {
+    UserId([byte; 16])
+}
+
+/// Two small units, no limit, a waitlist; holds last 600 s and offers 300 s.
+fn scarce() -> World {
+    World::with_drop(|terms| {
+        terms.waitlist = true;
+        terms.limit_per_user = None;
+        terms.variants.iter_mut().for_each(|variant| variant.stock = Units(2));
+    })
+}
+
+fn waits(user: UserId, qty: i32) -> schemas::order::OrderIntent {
+    or_wait(place(user, "k", &[(SMALL, qty)]))
+}
+
+#[test]
+fn a_payment_goes_authorise_confirm_capture_paid() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    assert_eq!(world.order(ANNA, "k").operation.unwrap().kind, Authorise);
+    world.send(later(1), outcome((ANNA, "k"), 1, Authorise, NeedsAction));
+    assert_eq!(world.status(ANNA, "k"), S::Reserved);
+    world.send(later(2), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.operation.unwrap().kind), (S::Confirmed, Capture));
+    assert_eq!((world.stock(SMALL).reserved, world.stock(SMALL).sold), (Units(0), Units(1)));
+    world.send(later(3), outcome((ANNA, "k"), 1, Capture, Succeeded));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.operation), (S::Paid, None));
+    // The first terminal outcome of an operation wins.
+    let again = world.send(later(4), outcome((ANNA, "k"), 1, Capture, Failed));
+    assert_eq!((again.outcome, world.status(ANNA, "k")), (Outcome::Replayed, S::Paid));
+    world.assert_sound();
+}
+
+#[test]
+fn a_declined_buyer_may_try_again_until_no_attempt_is_left() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    let busy = world.send(later(1), pay(ANNA, "k"));
+    assert_eq!(reason(&busy), Some(Reason::PaymentInProgress));
+    world.send(later(2), outcome((ANNA, "k"), 1, Authorise, Failed));
+    assert_eq!(world.status(ANNA, "k"), S::Reserved);
+    world.send(later(3), pay(ANNA, "k"));
+    assert_eq!(world.order(ANNA, "k").payments[1].method.as_deref(), Some("pm_next"));
+    world.send(later(4), outcome((ANNA, "k"), 2, Authorise, Failed));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.reason), (S::PaymentFailed, Some(Reason::PaymentDeclined)));
+    assert_eq!(world.stock(SMALL).available, Units(10));
+    // The provider changed its mind: its money goes back.
+    world.send(later(5), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.operation.unwrap().kind), (S::PaymentFailed, Void));
+    world.assert_sound();
+}
+
+#[test]
+fn money_of_another_amount_or_currency_is_let_go() {
+    type Change = fn(&mut schemas::order::PaymentOutcome);
+    let rows: [(&str, Change); 2] = [
+        ("amount", |outcome| outcome.amount.0 -= 1),
+        ("currency", |outcome| outcome.currency = "USD".into()),
+    ];
+    for (name, change) in rows {
+        let mut world = World::with_drop(|_| {});
+        world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+        let mut intent = outcome((ANNA, "k"), 1, Authorise, Succeeded);
+        change(intent.payment_outcome.as_mut().unwrap());
+        world.send(later(1), intent);
+        let order = world.order(ANNA, "k");
+        assert_eq!((order.status, order.operation.unwrap().kind), (S::Reserved, Void), "{name}");
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn authorisation_racing_expiry_wins_at_the_deadline_and_is_revived_or_voided_after_it() {
+    // (ms after the deadline, does somebody take the units meanwhile, status, operation)
+    for (offset, taken, status, operation) in [
+        (0, false, S::Confirmed, Capture),
+        (1, false, S::Confirmed, Capture),
+        (1, true, S::Expired, Void),
+    ] {
+        let mut world = World::with_drop(|terms| terms.limit_per_user = None);
+        world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+        let deadline = world.order(ANNA, "k").hold_expires_at.unwrap();
+        let at = Millis(deadline.0 + offset);
+        if taken {
+            world.send(at, place(BEN, "k", &[(SMALL, 10)]));
+            assert_eq!(world.status(BEN, "k"), S::Reserved);
+        }
+        world.send(at, outcome((ANNA, "k"), 1, Authorise, Succeeded));
+        let order = world.order(ANNA, "k");
+        assert_eq!((order.status, order.operation.unwrap().kind), (status, operation), "{offset}");
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_late_authorisation_is_not_revived_past_the_limit_nor_while_paused() {
+    let mut world = World::with_drop(|terms| terms.hold_seconds = 60);
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    let after = Millis(world.order(ANNA, "k").hold_expires_at.unwrap().0 + 1);
+    world.send(after, place(ANNA, "l", &[(SMALL, 6)]));
+    world.send(after, outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    assert_eq!(world.status(ANNA, "k"), S::Expired);
+    world.send(after, paid_with(place(BEN, "k", &[(SMALL, 1)]), "pm"));
+    let after = Millis(world.order(BEN, "k").hold_expires_at.unwrap().0 + 1);
+    world.send(after, command(Kind::Pause, DROP, CREATOR));
+    world.send(after, outcome((BEN, "k"), 1, Authorise, Succeeded));
+    assert_eq!(world.order(BEN, "k").operation.unwrap().kind, Void);
+    world.assert_sound();
+}
+
+#[test]
+fn cancel_racing_authorisation_the_first_in_the_log_wins() {
+    for cancel_first in [true, false] {
+        let mut world = World::with_drop(|_| {});
+        world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+        let id = OrderId::derive(DROP, ANNA, "k");
+        if cancel_first {
+            world.send(later(1), cancel(ANNA, id));
+            world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+            let order = world.order(ANNA, "k");
+            assert_eq!((order.status, order.operation.unwrap().kind), (S::Cancelled, Void));
+        } else {
+            world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+            let refused = world.send(later(1), cancel(ANNA, id));
+            assert_eq!(reason(&refused), Some(Reason::PaymentInProgress));
+            world.send(later(2), outcome((ANNA, "k"), 1, Capture, Succeeded));
+            let refused = world.send(later(2), cancel(ANNA, id));
+            assert_eq!(reason(&refused), Some(Reason::AlreadyPaid));
+        }
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_capture_that_fails_releases_the_units() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    world.send(later(2), outcome((ANNA, "k"), 1, Capture, Failed));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.reason), (S::PaymentFailed, Some(Reason::CaptureFailed)));
+    assert_eq!(world.stock(SMALL).available, Units(10));
+    world.assert_sound();
+}
+
+#[test]
+fn abort_racing_capture_the_outcome_of_the_capture_chooses() {
+    for (result, then) in [(Succeeded, S::RefundPending), (Failed, S::PaymentFailed)] {
+        let mut world = World::with_drop(|_| {});
+        world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+        world.send(LIVE, place(BEN, "k", &[(SMALL, 2)]));
+        world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+        world.send(later(2), command(Kind::Abort, DROP, CREATOR));
+        assert_eq!(world.status(BEN, "k"), S::Cancelled);
+        assert_eq!(world.order(BEN, "k").reason, Some(Reason::DropCancelled));
+        assert_eq!(world.status(ANNA, "k"), S::Confirmed, "only marked");
+        world.send(later(3), outcome((ANNA, "k"), 1, Capture, result));
+        assert_eq!(world.status(ANNA, "k"), then);
+        if result == Succeeded {
+            world.send(later(4), outcome((ANNA, "k"), 1, Refund, Succeeded));
+            assert_eq!(world.status(ANNA, "k"), S::Refunded);
+        }
+        assert_eq!(world.stock(SMALL).available, Units(10));
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn an_abort_of_many_orders_is_a_continuation_of_small_records() {
+    let mut world = World::with_drop(|terms| {
+        terms.limit_per_user = None;
+        terms.variants.iter_mut().for_each(|variant| variant.stock = Units(500));
+    });
+    for number in 0..300_u16 {
+        world.send(LIVE, place(ANNA, &number.to_string(), &[(SMALL, 1)]));
+    }
+    let before = world.decisions().len();
+    world.send(later(1), command(Kind::Abort, DROP, CREATOR));
+    assert!(world.decisions().len() - before > 5, "several records");
+    let fold = world.assert_sound();
+    assert!(fold.orders.values().all(|order| order.status == S::Cancelled));
+    assert_eq!((world.stock(SMALL).available, fold.continuations.len()), (Units(500), 0));
+}
+
+#[test]
+fn a_refund_restocks_only_if_asked_and_only_when_it_is_done() {
+    for restock in [true, false] {
+        let mut world = World::with_drop(|_| {});
+        world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+        let early = world.send(LIVE, refund(ANNA, "k", restock, 1));
+        assert_eq!(reason(&early), Some(Reason::NotRefundable));
+        world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+        world.send(later(2), outcome((ANNA, "k"), 1, Capture, Succeeded));
+        assert_eq!(world.send(later(3), refund(ANNA, "k", restock, 2)).outcome, Outcome::Changed);
+        assert_eq!(world.send(later(3), refund(ANNA, "k", restock, 2)).outcome, Outcome::Replayed);
+        let other = world.send(later(3), refund(ANNA, "k", !restock, 2));
+        assert_eq!(other.outcome, Outcome::KeyReused);
+        assert_eq!(world.stock(SMALL).sold, Units(1), "not before the money is back");
+        world.send(later(4), outcome((ANNA, "k"), 1, Refund, Succeeded));
+        assert_eq!(world.status(ANNA, "k"), S::Refunded);
+        assert_eq!(world.stock(SMALL).sold, Units(i64::from(!restock)));
+        world.assert_sound();
+    }
+}
+
+#[test]
+fn a_refund_during_a_capture_waits_for_it_and_a_failed_refund_stays_visible() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    world.send(later(1), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    world.send(later(2), refund(ANNA, "k", false, 1));
+    assert_eq!(world.status(ANNA, "k"), S::Confirmed);
+    let twice = world.send(later(2), refund(ANNA, "k", false, 2));
+    assert_eq!(reason(&twice), Some(Reason::NotRefundable));
+    world.send(later(3), outcome((ANNA, "k"), 1, Capture, Succeeded));
+    assert_eq!(world.order(ANNA, "k").operation.unwrap().kind, Refund);
+    world.send(later(4), outcome((ANNA, "k"), 1, Refund, Failed));
+    let order = world.order(ANNA, "k");
+    assert_eq!(
+        (order.status, order.payments[0].state),
+        (S::RefundFailed, PaymentState::RefundFailed)
+    );
+    world.assert_sound();
+}
+
+#[test]
+fn a_hold_is_extended_once_and_only_while_a_payment_is_in_progress() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, place(ANNA, "idle", &[(SMALL, 1)]));
+    assert_eq!(reason(&world.send(LIVE, extend(ANNA, "idle"))), Some(Reason::NotExtendable));
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    let deadline = world.order(ANNA, "k").hold_expires_at.unwrap();
+    assert_eq!(reason(&world.send(LIVE, extend(BEN, "k"))), Some(Reason::UnknownOrder));
+    world.send(later(5), extend(ANNA, "k"));
+    assert_eq!(world.order(ANNA, "k").hold_expires_at, Some(Millis(deadline.0 + 120_000)));
+    assert_eq!(reason(&world.send(later(6), extend(ANNA, "k"))), Some(Reason::NotExtendable));
+    world.send(Millis(deadline.0 + 120_000), outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    assert_eq!(world.status(ANNA, "k"), S::Confirmed);
+    world.assert_sound();
+}
+
+#[test]
+fn released_units_go_to_the_first_whose_quantity_fits() {
+    let mut world = scarce();
+    world.send(LIVE, place(ANNA, "a", &[(SMALL, 1)]));
+    world.send(LIVE, place(ANNA, "b", &[(SMALL, 1)]));
+    for (byte, qty) in [(1, 2), (2, 1), (3, 1)] {
+        world.send(LIVE, waits(buyer(byte), qty));
+        assert_eq!(world.status(buyer(byte), "k"), S::Waitlisted);
+    }
+    world.send(later(1), cancel(ANNA, OrderId::derive(DROP, ANNA, "a")));
+    // One unit: the first waits for two, so the second gets it.
+    assert_eq!(world.status(buyer(1), "k"), S::Waitlisted);
+    assert_eq!(world.status(buyer(2), "k"), S::Offered);
+    // A newcomer gets nothing while anybody fits.
+    let newcomer = world.send(later(2), place(BEN, "k", &[(SMALL, 1)]));
+    assert_eq!(reason(&newcomer), Some(Reason::SoldOut));
+    // Nobody acts: the offer lapses and goes on to the third.
+    world.send(later(300_002), tick());
+    assert_eq!(world.status(buyer(2), "k"), S::Expired);
+    assert_eq!(world.status(buyer(3), "k"), S::Offered);
+    // Declined: nobody fits one unit, so it is anybody's.
+    world.send(later(300_003), cancel(buyer(3), OrderId::derive(DROP, buyer(3), "k")));
+    assert_eq!(world.stock(SMALL).available, Units(1));
+    world.assert_sound();
+}
+
+#[test]
+fn an_offer_is_charged_only_by_the_buyers_act_and_keeps_its_deadline() {
+    let mut world = scarce();
+    world.send(LIVE, place(ANNA, "a", &[(SMALL, 2)]));
+    world.send(LIVE, paid_with(waits(BEN, 1), "pm"));
+    world.send(later(1), cancel(ANNA, OrderId::derive(DROP, ANNA, "a")));
+    let offered = world.order(BEN, "k");
+    assert_eq!((offered.status, offered.operation), (S::Offered, None));
+    assert_eq!(offered.offer_expires_at, Some(later(300_001)));
+    world.send(later(2), pay(BEN, "k"));
+    let order = world.order(BEN, "k");
+    assert_eq!((order.status, order.hold_expires_at), (S::Reserved, Some(later(300_001))));
+    assert_eq!(reason(&world.send(later(3), extend(BEN, "k"))), Some(Reason::NotExtendable));
+    world.send(later(4), outcome((BEN, "k"), 1, Authorise, Succeeded));
+    assert_eq!(world.status(BEN, "k"), S::Confirmed);
+    world.assert_sound();
+}
+
+#[test]
+fn a_buyer_waits_once_per_variant_with_one_line_and_within_the_limit() {
+    let mut world = World::with_drop(|terms| {
+        terms.waitlist = true;
+        terms.limit_per_user = Some(3);
+        terms.variants.iter_mut().for_each(|variant| variant.stock = Units(1));
+    });
+    world.send(LIVE, place(ANNA, "a", &[(SMALL, 1), (LARGE, 1)]));
+    world.send(LIVE, waits(BEN, 1));
+    // (key, lines, refusal): a second entry, two lines, past the limit with what is waited for.
+    for (key, lines, expected) in [
+        ("again", vec![(SMALL, 1)], Reason::SoldOut),
+        ("two", vec![(SMALL, 1), (LARGE, 1)], Reason::SoldOut),
+        ("much", vec![(LARGE, 3)], Reason::LimitExceeded),
+    ] {
+        let refused = world.send(LIVE, or_wait(place(BEN, key, &lines)));
+        assert_eq!(reason(&refused), Some(expected), "{key}");
+    }
+    world.send(LIVE, or_wait(place(BEN, "large", &[(LARGE, 1)])));
+    assert_eq!(world.status(BEN, "large"), S::Waitlisted);
+    let mut without = World::with_drop(|terms| terms.limit_per_user = None);
+    without.send(LIVE, place(ANNA, "a", &[(LARGE, 5)]));
+    let refused = without.send(LIVE, or_wait(place(BEN, "k", &[(LARGE, 1)])));
+    assert_eq!(reason(&refused), Some(Reason::SoldOut), "the drop has no waitlist");
+    world.assert_sound();
+}
+
+#[test]
+fn restock_racing_the_waitlist_waiters_come_first_and_a_key_restocks_once() {
+    let mut world = scarce();
+    world.send(LIVE, place(ANNA, "a", &[(SMALL, 2)]));
+    world.send(LIVE, waits(BEN, 2));
+    world.send(later(1), supply(Kind::Restock, SMALL, 3, 1));
+    let newcomer = world.send(later(1), place(buyer(9), "k", &[(SMALL, 2)]));
+    assert_eq!(reason(&newcomer), Some(Reason::InsufficientStock), "two of three are Ben's");
+    assert_eq!(world.status(BEN, "k"), S::Offered);
+    let again = world.send(later(2), supply(Kind::Restock, SMALL, 3, 1));
+    assert_eq!(again.outcome, Outcome::Replayed);
+    let other = world.send(later(2), supply(Kind::Restock, SMALL, 4, 1));
+    assert_eq!(other.outcome, Outcome::KeyReused);
+    assert_eq!(world.stock(SMALL).restocked, Units(3));
+    let much = world.send(later(3), supply(Kind::Withdraw, SMALL, 2, 2));
+    assert_eq!(reason(&much), Some(Reason::InsufficientStock), "one is available");
+    world.send(later(3), supply(Kind::Withdraw, SMALL, 1, 3));
+    assert_eq!((world.stock(SMALL).withdrawn, world.stock(SMALL).available), (Units(1), Units(0)));
+    world.assert_sound();
+}
+
+#[test]
+fn offer_racing_the_end_of_the_drop_offers_go_on_until_no_hold_lives() {
+    let mut world = scarce();
+    let end = Millis(END.0 - 1);
+    world.send(end, place(ANNA, "a", &[(SMALL, 2)]));
+    world.send(end, waits(BEN, 1));
+    world.send(end, waits(buyer(9), 2));
+    world.send(Millis(END.0 + 1), tick());
+    assert_eq!(world.status(BEN, "k"), S::Waitlisted, "Anna's hold may still come back");
+    world.send(Millis(END.0 + 2), cancel(ANNA, OrderId::derive(DROP, ANNA, "a")));
+    assert_eq!(world.status(BEN, "k"), S::Offered, "an offer after the end");
+    assert_eq!(world.status(buyer(9), "k"), S::Waitlisted);
+    world.send(Millis(END.0 + 3), pay(BEN, "k"));
+    world.send(Millis(END.0 + 4), outcome((BEN, "k"), 1, Authorise, Succeeded));
+    let last = world.order(buyer(9), "k");
+    assert_eq!((last.status, last.reason), (S::Rejected, Some(Reason::DropEnded)));
+    world.assert_sound();
+}
+
+#[test]
+fn a_pause_refuses_orders_stops_offers_and_lets_holds_run_and_pay() {
+    let mut world = scarce();
+    world.send(LIVE, paid_with(place(ANNA, "a", &[(SMALL, 1)]), "pm"));
+    world.send(LIVE, place(ANNA, "b", &[(SMALL, 1)]));
+    world.send(LIVE, waits(BEN, 1));
+    world.send(later(0), cancel(ANNA, OrderId::derive(DROP, ANNA, "b")));
+    assert_eq!(world.order(BEN, "k").offer_expires_at, Some(later(300_000)));
+    world.send(later(100_000), command(Kind::Pause, DROP, CREATOR));
+    assert_eq!(world.order(BEN, "k").offer_left_ms, Some(200_000));
+    let early = world.send(later(100_001), place(buyer(9), "k", &[(SMALL, 1)]));
+    assert_eq!((reason(&early), order_rows(&early)), (Some(Reason::NotOpen), 0));
+    world.send(later(100_002), outcome((ANNA, "a"), 1, Authorise, Succeeded));
+    assert_eq!(world.order(ANNA, "a").payments[0].state, PaymentState::Authorised);
+    world.send(later(500_000), supply(Kind::Restock, SMALL, 1, 1));
+    world.send(later(500_000), tick());
+    assert_eq!(world.status(BEN, "k"), S::Offered, "its clock stands still");
+    world.send(later(900_000), command(Kind::Resume, DROP, CREATOR));
+    assert_eq!(world.order(BEN, "k").offer_expires_at, Some(later(1_100_000)));
+    let now = world.send(later(900_001), place(buyer(9), "k", &[(SMALL, 1)]));
+    assert_eq!(now.outcome, Outcome::Changed, "the restocked unit, which nobody waits for");
+    world.assert_sound();
+}
+
+fn order_rows(decision: &schemas::decision::Decision<schemas::order::OrderBody>) -> usize {
+    decision.body.as_ref().map_or(0, |body| body.orders.len())
+}
+
+#[test]
+fn low_stock_and_sold_out_are_told_once_per_crossing_over_all_variants() {
+    let mut world = World::with_drop(|terms| {
+        terms.limit_per_user = None;
+        terms.low_stock_threshold = Units(3);
+    });
+    let events = |decision: &schemas::decision::Decision<schemas::order::OrderBody>| {
+        decision.body.as_ref().unwrap().events.iter().map(|event| event.kind).collect::<Vec<_>>()
+    };
+    let mut order = |key: &str, lines: &[(schemas::ids::VariantId, i32)]| {
+        events(&world.send(LIVE, place(ANNA, key, lines)))
+    };
+    assert_eq!(order("a", &[(SMALL, 10)]), vec![], "five large ones are left");
+    assert_eq!(order("b", &[(LARGE, 1)]), vec![]);
+    assert_eq!(order("c", &[(LARGE, 1)]), vec![DropEventKind::StockLow]);
+    assert_eq!(order("d", &[(LARGE, 1)]), vec![]);
+    assert_eq!(order("e", &[(LARGE, 2)]), vec![DropEventKind::SoldOut]);
+    world.send(LIVE, cancel(ANNA, OrderId::derive(DROP, ANNA, "e")));
+    let again = world.send(LIVE, place(ANNA, "f", &[(LARGE, 2)]));
+    assert_eq!(events(&again), vec![DropEventKind::SoldOut], "a crossing of its own");
+    world.assert_sound();
+}
+
+#[test]
+fn an_upcoming_drop_is_edited_and_its_instants_follow() {
+    let mut world = World::with_drop(|_| {});
+    let before = Millis(600_000);
+    world.send(before, edit(|edit| edit.starts_at = Some(Millis(START.0 + 500))));
+    let early = world.send(LIVE, place(ANNA, "k", &[(SMALL, 1)]));
+    assert_eq!(reason(&early), Some(Reason::NotOpen));
+    let bad = world.send(LIVE, edit(|edit| edit.ends_at = Some(Millis(1))));
+    assert_eq!(reason(&bad), Some(Reason::InvalidSchedule));
+    let late = world.send(later(500), edit(|edit| edit.title = Some("x".into())));
+    assert_eq!(reason(&late), Some(Reason::WrongState));
+    world.assert_sound();
+}
+
+#[test]
+fn archive_racing_a_retry_forgets_a_settled_drop_and_answers_archived() {
+    let mut world = World::with_drop(|terms| terms.limit_per_user = None);
+    for number in 0..100_u16 {
+        world.send(LIVE, place(ANNA, &number.to_string(), &[(SMALL, 20)]));
+    }
+    world.send(LIVE, place(ANNA, "kept", &[(SMALL, 1)]));
+    world.send(LIVE, supply(Kind::Restock, SMALL, 1, 1));
+    let archive = Millis(END.0 + 1 + ARCHIVE_AFTER_SECONDS * 1_000);
+    world.send(Millis(END.0 + 1), tick());
+    let known = world.send(archive, place(ANNA, "kept", &[(SMALL, 1)]));
+    assert_eq!(known.outcome, Outcome::Replayed, "still known at the instant");
+    let gone = world.send(Millis(archive.0 + 1), place(ANNA, "kept", &[(SMALL, 1)]));
+    assert_eq!((gone.outcome, reason(&gone)), (Outcome::Refused, Some(Reason::Archived)));
+    let fold = world.assert_sound();
+    assert_eq!(fold.drops[&DROP].status, DropStatus::Archived);
+    assert_eq!((world.rows_left(), fold.archived_orders.len()), (1, 101), "a tombstone");
+    let command = world.send(Millis(archive.0 + 2), command(Kind::Close, DROP, CREATOR));
+    assert_eq!(reason(&command), Some(Reason::Archived));
+}
+
+#[test]
+fn a_drop_with_money_in_flight_is_not_archived_yet() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    world.send(Millis(END.0 + 1), tick());
+    let archive = Millis(END.0 + 2 + ARCHIVE_AFTER_SECONDS * 1_000);
+    world.send(archive, tick());
+    assert_eq!(world.order(ANNA, "k").operation.unwrap().kind, Authorise, "nobody knows yet");
+    world.send(archive, outcome((ANNA, "k"), 1, Authorise, Failed));
+    world.send(Millis(archive.0 + 86_400_001), tick());
+    assert_eq!(world.assert_sound().drops[&DROP].status, DropStatus::Archived);
+}
+
+#[test]
+fn a_partition_at_an_older_logic_version_writes_nothing_newer_until_activated() {
+    let mut world = World::with_drop(|_| {});
+    world.logic_version = 1;
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    assert_eq!(world.order(ANNA, "k").payments, vec![]);
+    for intent in [
+        command(Kind::Pause, DROP, CREATOR),
+        pay(ANNA, "k"),
+        supply(Kind::Restock, SMALL, 1, 1),
+        outcome((ANNA, "k"), 1, Authorise, Succeeded),
+    ] {
+        assert_eq!(reason(&world.send(LIVE, intent)), Some(Reason::NotActivated));
+    }
+    assert_eq!(reason(&world.send(LIVE, activate(99))), Some(Reason::UnknownVersion));
+    let activated = world.send(LIVE, activate(2));
+    assert_eq!(activated.body.unwrap().activated, Some(2));
+    world.send(LIVE, pay(ANNA, "k"));
+    assert_eq!(world.order(ANNA, "k").operation.unwrap().kind, Authorise);
+    let again = world.send(LIVE, activate(1));
+    assert_eq!(again.body.unwrap().activated, None, "never back");
+    world.assert_sound();
+}
+
+#[test]
+fn second_hold_by_the_same_buyer_is_refused_and_names_the_first() {
+    let mut world = World::with_drop(|terms| terms.limit_per_user = Some(1));
+    world.send(LIVE, place(ANNA, "phone", &[(SMALL, 1)]));
+    let second = world.send(LIVE, place(ANNA, "laptop", &[(SMALL, 1)]));
+    assert_eq!(reason(&second), Some(Reason::LimitExceeded));
+    assert_eq!(order(&second).held_order_id, Some(OrderId::derive(DROP, ANNA, "phone")));
+    world.assert_sound();
+}
+
+#[test]
+fn nobody_commands_what_is_not_theirs() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, place(ANNA, "k", &[(SMALL, 1)]));
+    let other = schemas::ids::CreatorId([0xee; 16]);
+    for kind in [Kind::Pause, Kind::Resume, Kind::Abort, Kind::Close] {
+        let refused = world.send(LIVE, command(kind, DROP, other));
+        assert_eq!(reason(&refused), Some(Reason::NotCreator), "{kind:?}");
+        let unknown = world.send(LIVE, command(kind, DropId([9; 16]), other));
+        assert_eq!(reason(&unknown), Some(Reason::UnknownDrop), "{kind:?}");
+    }
+    let mut foreign = refund(ANNA, "k", true, 1);
+    foreign.creator_command.as_mut().unwrap().creator_ids = vec![other];
+    assert_eq!(reason(&world.send(LIVE, foreign)), Some(Reason::UnknownOrder));
+    assert_eq!(reason(&world.send(LIVE, pay(BEN, "k"))), Some(Reason::UnknownOrder));
+    world.assert_sound();
+}
