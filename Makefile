@@ -17,7 +17,11 @@ DEMO_PARTS = postgres,clickhouse$(if $(filter kafka,$(LOG)),$(comma)kafka)
 comma := ,
 PURE = schemas model reservations followers auditor
 
-.PHONY: help demo test dev up down lint purity build latency
+# Seeds of the simulator: a fixed set, then as many from a fresh start.
+SEEDS ?= 5000
+TEST_SEEDS = 1500
+
+.PHONY: help demo test dev up down lint purity build latency sim sim-short sim-bugs
 
 help: ## List what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,7 +34,7 @@ demo: build ## One live drop, verified. LOG=kafka for a real broker; REPORT=path
 	@deploy/stack run --with $(DEMO_PARTS) -- \
 	  $(PROGRAM) demo --log $(LOG) --buyers $(BUYERS) --stock $(STOCK) --report $(REPORT)
 
-test: lint purity ## Everything: lint, purity, unit, property, protocol, and the real stack
+test: lint purity sim-short ## Everything: lint, purity, simulation, unit, property, protocol, and the real stack
 	deploy/stack run --with postgres,clickhouse,kafka -- cargo test --workspace --locked --quiet
 
 lint: ## Format, clippy, docs; warnings are errors
@@ -41,6 +45,18 @@ lint: ## Format, clippy, docs; warnings are errors
 
 purity: ## The pure crates reach no I/O, no clock, no runtime
 	deploy/purity $(PURE)
+
+sim: build ## Simulate: 5,000 fixed seeds, then as many fresh ones; SEEDS=
+	$(CARGO_TARGET_DIR)/debug/simulator run --first 1 --seeds $(SEEDS)
+	$(CARGO_TARGET_DIR)/debug/simulator run --first $$(date +%s%N) --seeds $(SEEDS)
+
+sim-short: build
+	$(CARGO_TARGET_DIR)/debug/simulator run --first 1 --seeds $(TEST_SEEDS)
+	$(CARGO_TARGET_DIR)/debug/simulator run --first $$(date +%s%N) --seeds $(TEST_SEEDS)
+
+sim-bugs: ## Show that the simulator finds every deliberate defect, and after how many seeds
+	@deploy/install build
+	cargo run -p simulator --features defects --locked --quiet --target-dir $(CARGO_TARGET_DIR)-defects -- bugs
 
 latency: build ## 150 orders/s for 60 s over HTTP through real Kafka with the views running
 	@deploy/stack run --with postgres,clickhouse,kafka -- deploy/latency $(PROGRAM)

@@ -1,0 +1,410 @@
+//! A transactional log in memory, with what a real one does between the calls: markers that come late, a last
+//! stable offset, transaction timeouts, leaders and coordinators that move, requests delayed and repeated.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use runtime::{DecisionRecord, IntentRecord, Log, LogError, OutgoingDecision};
+use schemas::units::Millis;
+
+use crate::defects::{Defect, is_on};
+use crate::faults::{Fault, Faults};
+
+/// As in production.
+const TRANSACTION_TIMEOUT: Millis = Millis(10_000);
+/// After so long a watchdog gives a hanging call up.
+const WATCHDOG: Millis = Millis(20_000);
+pub(crate) const LOG_ID: &str = "simulated";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TransactionState {
+    Ongoing,
+    Ending { commit: bool },
+    Ended { committed: bool },
+}
+
+#[derive(Debug)]
+struct Transaction {
+    epoch: u64,
+    state: TransactionState,
+    started_at: Millis,
+    first: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Record { value: Vec<u8>, transaction: usize },
+    Marker,
+}
+
+/// `intents[p]` and `decisions[p]`.
+#[derive(Debug, Default)]
+pub(crate) struct PartitionLog {
+    pub(crate) intents: Vec<(Millis, Vec<u8>)>,
+    decisions: Vec<Entry>,
+    transactions: Vec<Transaction>,
+    /// Transactions before this one have their markers.
+    ended: usize,
+    epoch: u64,
+    /// End-of-transaction requests that are still under way.
+    delayed: Vec<(u64, usize)>,
+}
+
+impl PartitionLog {
+    /// Everything below is decided, and its markers are written.
+    fn last_stable(&self) -> usize {
+        let open = self.transactions[self.ended..]
+            .iter()
+            .find(|transaction| !matches!(transaction.state, TransactionState::Ended { .. }));
+        open.map_or(self.decisions.len(), |transaction| transaction.first)
+    }
+
+    fn is_committed(&self, transaction: usize) -> bool {
+        self.transactions[transaction].state == TransactionState::Ended { committed: true }
+    }
+
+    /// Committed records from `from` on, and where they end.
+    pub(crate) fn committed(&self, from: usize, limit: usize) -> (Vec<(usize, &[u8])>, usize) {
+        let mut records = Vec::new();
+        let end = self.last_stable();
+        let mut next = from;
+        while next < end && records.len() < limit {
+            if let Entry::Record { value, transaction } = &self.decisions[next]
+                && self.is_committed(*transaction)
+            {
+                records.push((next, value.as_slice()));
+            }
+            next += 1;
+        }
+        (records, next)
+    }
+
+    /// Every record from `from` on, committed or not.
+    pub(crate) fn uncommitted(&self, from: usize) -> Vec<(usize, &[u8])> {
+        let entries = self.decisions.iter().enumerate().skip(from);
+        let records = entries.filter_map(|(offset, entry)| match entry {
+            Entry::Record { value, .. } => Some((offset, value.as_slice())),
+            Entry::Marker => None,
+        });
+        records.collect()
+    }
+
+    pub(crate) fn end(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// The log loses its end.
+    pub(crate) fn truncate(&mut self, records: usize) {
+        self.write_markers();
+        self.decisions.truncate(self.decisions.len().saturating_sub(records));
+    }
+
+    /// Ends transactions whose outcome is decided.
+    pub(crate) fn write_markers(&mut self) {
+        for index in self.ended..self.transactions.len() {
+            if let TransactionState::Ending { commit } = self.transactions[index].state {
+                self.decisions.push(Entry::Marker);
+                self.transactions[index].state = TransactionState::Ended { committed: commit };
+            }
+            if self.ended == index && self.transactions[index].state != TransactionState::Ongoing {
+                self.ended = index + 1;
+            }
+        }
+    }
+
+    fn ongoing(&self) -> Option<usize> {
+        let last = self.transactions.len().checked_sub(1)?;
+        (self.transactions[last].state == TransactionState::Ongoing).then_some(last)
+    }
+
+    fn end_ongoing(&mut self, commit: bool) {
+        if let Some(index) = self.ongoing() {
+            self.transactions[index].state = TransactionState::Ending { commit };
+        }
+    }
+
+    /// The coordinator aborts what is open for too long, and fences its producer.
+    fn expire(&mut self, now: Millis) -> bool {
+        let expired = self.ongoing().is_some_and(|index| {
+            now.since(self.transactions[index].started_at) > TRANSACTION_TIMEOUT
+        });
+        if expired {
+            self.epoch += 1;
+            self.end_ongoing(false);
+        }
+        expired
+    }
+
+    /// Delivers end-of-transaction requests that were delayed: only those of the current epoch count.
+    pub(crate) fn deliver_delayed(&mut self) -> bool {
+        let any = !self.delayed.is_empty();
+        for (epoch, index) in std::mem::take(&mut self.delayed) {
+            let transaction = &mut self.transactions[index];
+            if epoch == self.epoch && transaction.state == TransactionState::Ongoing {
+                transaction.state = TransactionState::Ending { commit: true };
+            }
+        }
+        any
+    }
+}
+
+/// The cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) now: Millis,
+    /// The leaders' clock against true time.
+    pub(crate) leader_skew: Millis,
+    pub(crate) partitions: Vec<PartitionLog>,
+    pub(crate) faults: Faults,
+    /// Processes that died inside the call that is running.
+    pub(crate) died: Vec<usize>,
+    pub(crate) registry_is_away: bool,
+    pub(crate) is_truncated: bool,
+}
+
+/// Shared by every client.
+#[derive(Clone, Debug)]
+pub(crate) struct Broker(Arc<Mutex<Cluster>>);
+
+impl Broker {
+    pub(crate) fn new(partitions: usize, faults: Faults, now: Millis) -> Self {
+        let cluster = Cluster {
+            now,
+            leader_skew: Millis(0),
+            partitions: (0..partitions).map(|_| PartitionLog::default()).collect(),
+            faults,
+            died: Vec::new(),
+            registry_is_away: false,
+            is_truncated: false,
+        };
+        Self(Arc::new(Mutex::new(cluster)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Cluster> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn client(&self, process: usize, partition: usize) -> SimulatedLog {
+        let broker = self.clone();
+        SimulatedLog { broker, process, partition, epoch: 0, next_intent: 0, idle_reads: 0 }
+    }
+
+    /// Appends an intent; its time is the leader's.
+    pub(crate) fn append(&self, partition: usize, value: Vec<u8>) -> i64 {
+        let mut cluster = self.lock();
+        let append_time = cluster.now.after(cluster.leader_skew);
+        let intents = &mut cluster.partitions[partition].intents;
+        intents.push((append_time, value));
+        offset(intents.len() - 1)
+    }
+
+    pub(crate) fn advance(&self, length: Millis) {
+        let mut cluster = self.lock();
+        cluster.now = cluster.now.after(length);
+        let now = cluster.now;
+        for partition in 0..cluster.partitions.len() {
+            if cluster.partitions[partition].expire(now) {
+                cluster.faults.note(Fault::TransactionTimeout);
+            }
+        }
+    }
+}
+
+pub(crate) fn offset(index: usize) -> i64 {
+    i64::try_from(index).expect("a simulated log is short")
+}
+
+fn index(offset: i64) -> usize {
+    usize::try_from(offset).unwrap_or(0)
+}
+
+/// One owner's client.
+#[derive(Debug)]
+pub(crate) struct SimulatedLog {
+    broker: Broker,
+    process: usize,
+    partition: usize,
+    epoch: u64,
+    next_intent: usize,
+    idle_reads: u32,
+}
+
+fn lost(what: &str) -> LogError {
+    LogError::Recover(what.to_owned())
+}
+
+impl SimulatedLog {
+    fn with<T>(
+        &self,
+        act: impl FnOnce(&mut Cluster, usize) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut cluster = self.broker.lock();
+        if cluster.died.contains(&self.process) {
+            return Err(lost("the process died"));
+        }
+        let fences = !is_on(Defect::IgnoreTheFence);
+        if fences && cluster.partitions[self.partition].epoch != self.epoch {
+            return Err(LogError::Fenced("a newer producer".into()));
+        }
+        act(&mut cluster, self.partition)
+    }
+}
+
+impl Log for SimulatedLog {
+    fn log_id(&mut self) -> Result<String, LogError> {
+        Ok(LOG_ID.into())
+    }
+
+    fn partition_counts(&mut self) -> Result<(u16, u16), LogError> {
+        let count = u16::try_from(self.broker.lock().partitions.len()).unwrap_or(u16::MAX);
+        Ok((count, count))
+    }
+
+    fn fence(&mut self) -> Result<(), LogError> {
+        let mut cluster = self.broker.lock();
+        if cluster.died.contains(&self.process) {
+            return Err(lost("the process died"));
+        }
+        let markers_late = cluster.faults.strikes(Fault::MarkersPending);
+        let log = &mut cluster.partitions[self.partition];
+        log.epoch += 1;
+        log.end_ongoing(false);
+        if !markers_late {
+            log.write_markers();
+        }
+        self.epoch = log.epoch;
+        self.idle_reads = 0;
+        Ok(())
+    }
+
+    fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
+        self.with(|cluster, partition| Ok(0..offset(cluster.partitions[partition].intents.len())))
+    }
+
+    fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
+        self.with(|cluster, partition| {
+            let log = &cluster.partitions[partition];
+            let stable_only = is_on(Defect::RestoreToTheLastStableOffset);
+            let end = if stable_only { log.last_stable() } else { log.end() };
+            Ok(0..offset(end))
+        })
+    }
+
+    fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
+        self.idle_reads += 1;
+        let waited = self.idle_reads > 2;
+        if self.idle_reads > 10_000 {
+            return Err(LogError::Unreachable("the last stable offset does not move".into()));
+        }
+        self.with(|cluster, partition| {
+            let log = &mut cluster.partitions[partition];
+            if waited {
+                log.write_markers();
+            }
+            let (records, next) = log.committed(index(from), 16);
+            let records = records
+                .into_iter()
+                .map(|(at, value)| DecisionRecord { offset: offset(at), value: value.to_vec() });
+            Ok((records.collect(), offset(next)))
+        })
+    }
+
+    fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        self.next_intent = index(offset);
+        Ok(())
+    }
+
+    fn poll_intents(
+        &mut self,
+        into: &mut VecDeque<IntentRecord>,
+        records_max: usize,
+    ) -> Result<bool, LogError> {
+        let mut cluster = self.broker.lock();
+        // A fetch brings what it brings: batches of every size.
+        let fetched = 1 + cluster.faults.below(24);
+        let intents = &cluster.partitions[self.partition].intents;
+        let room = records_max.saturating_sub(into.len()).min(fetched);
+        for (append_time, value) in intents.iter().skip(self.next_intent).take(room) {
+            let (append_time, value) = (*append_time, value.clone());
+            into.push_back(IntentRecord { offset: offset(self.next_intent), append_time, value });
+            self.next_intent += 1;
+        }
+        Ok(self.next_intent >= intents.len())
+    }
+
+    fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        let (epoch, process) = (self.epoch, self.process);
+        self.with(|cluster, partition| {
+            let leader_moved = cluster.faults.strikes(Fault::ProduceFailed);
+            let arrived = if leader_moved {
+                cluster.faults.below(decisions.len() + 1)
+            } else {
+                decisions.len()
+            };
+            let now = cluster.now;
+            let log = &mut cluster.partitions[partition];
+            let first = log.decisions.len();
+            let state = TransactionState::Ongoing;
+            log.transactions.push(Transaction { epoch, state, started_at: now, first });
+            let transaction = log.transactions.len() - 1;
+            let values = decisions.into_iter().take(arrived).map(|decision| decision.value);
+            log.decisions.extend(values.map(|value| Entry::Record { value, transaction }));
+            if leader_moved {
+                return Err(lost("not the leader any more"));
+            }
+            if cluster.faults.strikes(Fault::KilledBeforeCommit) {
+                cluster.died.push(process);
+                return Err(lost("killed after send"));
+            }
+            Ok(())
+        })
+    }
+
+    fn await_commit(&mut self) -> Result<i64, LogError> {
+        let (epoch, process) = (self.epoch, self.process);
+        if self.broker.lock().faults.strikes(Fault::CommitHangs) {
+            self.broker.advance(WATCHDOG);
+        }
+        self.with(|cluster, partition| {
+            let request_lost = cluster.faults.strikes(Fault::CommitRequestLost);
+            let delayed = request_lost && cluster.faults.strikes(Fault::StaleCommit);
+            let answer_lost = cluster.faults.strikes(Fault::CommitAnswerLost);
+            let markers_now = cluster.faults.chance(0.6);
+            let killed = cluster.faults.strikes(Fault::KilledBeforeStore);
+            let log = &mut cluster.partitions[partition];
+            let Some(open) = log.ongoing().filter(|open| log.transactions[*open].epoch == epoch)
+            else {
+                return Err(LogError::Fenced("the transaction was aborted".into()));
+            };
+            if request_lost {
+                log.delayed.extend(delayed.then_some((epoch, open)));
+                return Err(lost("commit timed out"));
+            }
+            let next = offset(log.decisions.len());
+            log.end_ongoing(true);
+            if markers_now {
+                log.write_markers();
+            }
+            if answer_lost {
+                return Err(lost("commit timed out"));
+            }
+            if killed {
+                cluster.died.push(process);
+                return Err(lost("killed after commit"));
+            }
+            Ok(next)
+        })
+    }
+
+    fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {
+        // A tick may get lost; the owner asks again.
+        if self.broker.lock().faults.chance(0.9) {
+            self.broker.append(self.partition, value);
+        }
+        Ok(())
+    }
+
+    fn wait_for_intents(&mut self, _timeout: Duration) {}
+}

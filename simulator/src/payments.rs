@@ -1,0 +1,193 @@
+//! The payments processor and its provider: calls that time out, webhooks that come late or twice, and a ledger of
+//! the money, which the end of the run is held against.
+
+use std::collections::BTreeMap;
+
+use auditor::Fold;
+use schemas::ids::OrderId;
+use schemas::order::{
+    OrderIntent, OrderIntentKind, OrderRow, OrderStatus, PaymentOutcome, PaymentState,
+    ProviderOperationKind as Kind, ProviderResult,
+};
+use schemas::units::{Millis, MinorUnits};
+
+use crate::faults::{Fault, Faults};
+use crate::workload::Workload;
+
+/// One attempt as the provider has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four facts about money, none of which implies another"
+)]
+struct Charge {
+    authorised: bool,
+    captured: bool,
+    voided: bool,
+    refunded: bool,
+    amount: MinorUnits,
+}
+
+type Call = (OrderId, i32, Kind);
+
+/// Money, by order and attempt; and what every provider key was answered.
+#[derive(Debug, Default)]
+pub(crate) struct Payments {
+    ledger: BTreeMap<(OrderId, i32), Charge>,
+    answers: BTreeMap<Call, PaymentOutcome>,
+    /// What the log asks for, as far as this processor has read.
+    wanted: BTreeMap<OrderId, OrderRow>,
+    /// Webhooks under way.
+    webhooks: Vec<(Millis, PaymentOutcome)>,
+    /// Next decision to read, per partition.
+    pub(crate) positions: BTreeMap<usize, usize>,
+}
+
+impl Payments {
+    /// Takes order rows in log order.
+    pub(crate) fn read(&mut self, orders: &[OrderRow]) {
+        for order in orders {
+            if order.operation.is_some() {
+                self.wanted.insert(order.order_id, order.clone());
+            } else {
+                self.wanted.remove(&order.order_id);
+            }
+        }
+    }
+
+    /// A new process: it knows what the provider and the log know.
+    pub(crate) fn restart(&mut self) {
+        self.wanted.clear();
+        self.webhooks.clear();
+        self.positions.clear();
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.wanted.is_empty() && self.webhooks.is_empty()
+    }
+
+    /// Calls the provider for what is wanted; returns the outcomes that have arrived, to be logged.
+    pub(crate) fn step(
+        &mut self,
+        faults: &mut Faults,
+        workload: &mut Workload,
+        now: Millis,
+    ) -> Vec<(OrderId, OrderIntent)> {
+        let wanted: Vec<_> = self.wanted.values().cloned().collect();
+        for order in wanted {
+            let Some(operation) = order.operation else { continue };
+            let call = (order.order_id, operation.attempt, operation.kind);
+            let under_way = |(_, outcome): &(Millis, PaymentOutcome)| {
+                (outcome.order_id, outcome.attempt, outcome.operation) == call
+            };
+            if self.webhooks.iter().any(under_way) || !faults.chance(0.7) {
+                continue;
+            }
+            let before_lost = faults.strikes(Fault::ProviderTimeout);
+            if before_lost && faults.chance(0.5) {
+                continue; // the request was lost
+            }
+            let outcome = self.execute(&order, call, faults);
+            if before_lost {
+                continue; // the answer was lost; the key is tried again
+            }
+            let delay = Millis(i64::try_from(faults.below(40_000)).unwrap_or(0));
+            if faults.strikes(Fault::WebhookTwice) {
+                let again = Millis(i64::try_from(faults.below(60_000)).unwrap_or(0));
+                self.webhooks.push((now.after(again), outcome.clone()));
+            }
+            self.webhooks.push((now.after(delay), outcome));
+        }
+        let (due, later) =
+            std::mem::take(&mut self.webhooks).into_iter().partition(|(at, _)| *at <= now);
+        self.webhooks = later;
+        let due: Vec<(Millis, PaymentOutcome)> = due;
+        let intents = due.into_iter().map(|(_, outcome)| {
+            let kind = OrderIntentKind::PaymentOutcome;
+            let intent = OrderIntent::bare(workload.fresh_id(), kind, now);
+            let order = outcome.order_id;
+            (order, OrderIntent { payment_outcome: Some(outcome), ..intent })
+        });
+        intents.collect()
+    }
+
+    /// The provider does what it is asked, once per key.
+    fn execute(&mut self, order: &OrderRow, call: Call, faults: &mut Faults) -> PaymentOutcome {
+        if let Some(answer) = self.answers.get(&call) {
+            return answer.clone();
+        }
+        let (order_id, attempt, kind) = call;
+        let charge = self.ledger.entry((order_id, attempt)).or_default();
+        let holds = charge.authorised && !charge.voided;
+        let succeeded = match kind {
+            Kind::Authorise => {
+                charge.authorised = !faults.strikes(Fault::Declined);
+                charge.amount = order.total;
+                charge.authorised
+            }
+            Kind::Capture => {
+                charge.captured = holds && !faults.strikes(Fault::Declined);
+                charge.captured
+            }
+            Kind::Void => {
+                charge.voided = holds && !charge.captured;
+                charge.voided
+            }
+            Kind::Refund => {
+                charge.refunded = charge.captured;
+                charge.refunded
+            }
+        };
+        let outcome = PaymentOutcome {
+            order_id,
+            attempt,
+            operation: kind,
+            result: if succeeded { ProviderResult::Succeeded } else { ProviderResult::Failed },
+            captured: false,
+            amount: order.total,
+            currency: order.currency.clone(),
+            detail: None,
+        };
+        self.answers.insert(call, outcome.clone());
+        outcome
+    }
+
+    /// The ledger against the log: no charge without units, no units without a charge, nothing reserved for ever.
+    pub(crate) fn compare(&self, fold: &Fold, findings: &mut Vec<String>) {
+        let order_of = |id: &OrderId| fold.orders.get(id).or_else(|| fold.archived_orders.get(id));
+        for ((id, attempt), charge) in &self.ledger {
+            let Some(order) = order_of(id) else {
+                findings.push(format!("the provider has a charge of unknown order {id}"));
+                continue;
+            };
+            let state = order.payments.iter().find(|p| p.attempt == *attempt).map(|p| p.state);
+            let is_kept = charge.captured && !charge.refunded;
+            let is_sold = matches!(order.status, OrderStatus::Paid);
+            let is_last = order.payments.last().is_some_and(|last| last.attempt == *attempt);
+            if is_kept && !(is_sold && is_last && charge.amount == order.total) {
+                findings.push(format!("{charge:?} is kept for {:?} {state:?}", order.status));
+            }
+            let lapses = matches!(state, Some(PaymentState::CaptureFailed));
+            if charge.authorised && !charge.captured && !charge.voided && !lapses {
+                findings
+                    .push(format!("{charge:?} is reserved for ever: {:?} {state:?}", order.status));
+            }
+        }
+        let drops = &fold.drops;
+        for order in fold.orders.values().chain(fold.archived_orders.values()) {
+            let paid = drops.get(&order.drop_id).is_some_and(|drop| drop.payment_required);
+            let attempt = order.payments.last().map_or(0, |last| last.attempt);
+            let charge = self.ledger.get(&(order.order_id, attempt)).copied().unwrap_or_default();
+            let is_kept = charge.captured && !charge.refunded;
+            if order.status == OrderStatus::Paid && !is_kept {
+                findings.push(format!("{} is PAID without a charge: {charge:?}", order.order_id));
+            }
+            if paid && order.status == OrderStatus::Confirmed {
+                findings.push(format!("{} stays CONFIRMED: {charge:?}", order.order_id));
+            }
+            if order.status == OrderStatus::Refunded && !charge.refunded {
+                findings.push(format!("{} is REFUNDED without its money", order.order_id));
+            }
+        }
+    }
+}
