@@ -19,9 +19,11 @@ PURE = schemas model reservations followers auditor
 
 # Seeds of the simulator: a fixed set, then as many from a fresh start.
 SEEDS ?= 5000
+ENCORE_BUYERS ?= 20000
+ENCORE_STOCK ?= 5000
 TEST_SEEDS = 1500
 
-.PHONY: help demo test dev up down lint purity build latency sim sim-short sim-bugs
+.PHONY: help demo test dev up down lint purity build bench-core latency payments sim sim-short sim-bugs
 
 help: ## List what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -57,6 +59,14 @@ sim-short: build
 sim-bugs: ## Show that the simulator finds every deliberate defect, and after how many seeds
 	@deploy/install build
 	cargo run -p simulator --features defects --locked --quiet --target-dir $(CARGO_TARGET_DIR)-defects -- bugs
+
+payments: build ## 20,000 orders of a paid drop with a waitlist on real Kafka, and a provider that has bad moments
+	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 100 --stock 10 \
+	  --encore-buyers $(ENCORE_BUYERS) --encore-stock $(ENCORE_STOCK) --encore-hold-seconds 30 --report $(REPORT)
+
+bench-core: ## decide + apply on one thread, per command
+	@deploy/install build
+	cargo bench --workspace --bench decide --locked --profile dev -- --noplot
 
 latency: build ## 150 orders/s for 60 s over HTTP through real Kafka with the views running
 	@deploy/stack run --with postgres,clickhouse,kafka -- deploy/latency $(PROGRAM)

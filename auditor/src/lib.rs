@@ -13,6 +13,7 @@
 //! | [`rules`] | each outcome is the one the rules give, recomputed from the rows before it |
 //! | [`transitions`] | a status follows one that it may follow; versions rise by one |
 //! | [`money`] | money moves only for units that are the buyer's, and has an end |
+//! | [`ledger`] | the provider's money is the log's, once nothing is under way |
 //! | [`waitlist`] | released units go to who waited first among those they fit, before anybody new |
 //! | [`edges`] | low stock and sold out are told once per crossing |
 //! | [`continuations`] | open work is drained first; no record changes more than 64 rows |
@@ -32,6 +33,7 @@ pub mod deadlines;
 pub mod edges;
 pub mod fold;
 pub mod follows;
+pub mod ledger;
 pub mod money;
 pub mod rules;
 pub mod stock;

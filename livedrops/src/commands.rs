@@ -7,6 +7,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod demo;
 pub(crate) mod keys;
 pub(crate) mod load;
+pub(crate) mod provider;
 pub(crate) mod schemas;
 pub(crate) mod topics;
 

@@ -9,7 +9,7 @@ use schemas::topics::DEFAULT_PARTITIONS;
 use crate::failure::Failure;
 
 /// Every setting there is.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 17] = [
     "auth.public_keys",
     "auth.signing_key",
     "clickhouse.database",
@@ -23,6 +23,8 @@ const KNOWN: [&str; 15] = [
     "listen.public",
     "log.kind",
     "log.partitions",
+    "payments.provider_url",
+    "payments.webhook_secret",
     "postgres.url",
     "log.format",
 ];

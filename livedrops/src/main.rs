@@ -9,6 +9,7 @@ mod log_handle;
 
 mod node;
 mod owners;
+mod payments;
 mod proof;
 
 mod tails;
@@ -51,6 +52,8 @@ enum Command {
     Activate(commands::activate::Activate),
     /// Intents that could not be read.
     DeadLetters(commands::dead_letters::DeadLetters),
+    /// A payment provider of our own, for development, demos and tests.
+    Provider(commands::provider::Provider),
     /// Open-loop load with a latency report.
     Load(commands::load::Load),
     /// Topics on the broker.
@@ -84,6 +87,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(config),
         Command::Activate(activate) => activate.run(config),
         Command::DeadLetters(command) => command.run(config),
+        Command::Provider(provider) => provider.run(),
         Command::Load(load) => load.run(&config),
         Command::Topics(topics) => topics.run(config),
         Command::Schemas(schemas) => schemas.run(&config),

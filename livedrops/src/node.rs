@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::owners::{Owners, ProcessorName};
+use crate::payments;
 use crate::tails;
 use crate::views::{self, ViewContext};
 
@@ -46,6 +47,8 @@ pub(crate) struct Roles {
     pub(crate) processors: Vec<ProcessorName>,
     pub(crate) postgres: bool,
     pub(crate) clickhouse: bool,
+    /// Talks to the payment provider, where one is configured.
+    pub(crate) payments: bool,
     /// Makes missing topics and registers schemas.
     pub(crate) prepares: bool,
 }
@@ -60,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) clickhouse: Option<Arc<ClickhouseViews>>,
     stop: Arc<AtomicBool>,
     draining: CancellationToken,
+    /// The payments processor's endpoint.
+    webhooks: axum::Router,
     threads: Vec<JoinHandle<()>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -87,6 +92,7 @@ impl Node {
             clickhouse: None,
             stop: Arc::new(AtomicBool::new(false)),
             draining: CancellationToken::new(),
+            webhooks: axum::Router::new(),
             threads: Vec::new(),
             servers: Vec::new(),
         };
@@ -119,6 +125,13 @@ impl Node {
             self.clickhouse = Some(Arc::new(views));
         }
         self.start_views(roles)?;
+        if roles.payments && config.0.get("payments.provider_url").is_some() {
+            let context = self.view_context();
+            let started = payments::start(config, context)?;
+            self.threads.push(started.tail);
+            self.servers.push(started.worker);
+            self.webhooks = started.webhooks;
+        }
         if roles.api {
             let window = self.start_window()?;
             self.serve(config, window, metrics).await?;
@@ -182,12 +195,7 @@ impl Node {
     }
 
     fn start_views(&mut self, roles: &Roles) -> Result<(), Failure> {
-        let context = ViewContext {
-            log: self.log.clone(),
-            schemas: self.schemas.clone(),
-            stop: self.stop.clone(),
-            handle: tokio::runtime::Handle::current(),
-        };
+        let context = self.view_context();
         if let Some(views) = self.postgres.clone().filter(|_| roles.postgres) {
             self.threads.push(views::postgres_orders(context.clone(), views.clone())?);
             self.threads.push(views::postgres_follows(context.clone(), views)?);
@@ -196,6 +204,15 @@ impl Node {
             self.threads.push(views::clickhouse_orders(context, views)?);
         }
         Ok(())
+    }
+
+    fn view_context(&self) -> ViewContext {
+        ViewContext {
+            log: self.log.clone(),
+            schemas: self.schemas.clone(),
+            stop: self.stop.clone(),
+            handle: tokio::runtime::Handle::current(),
+        }
     }
 
     fn start_window(&mut self) -> Result<Arc<Window>, Failure> {
@@ -239,6 +256,7 @@ impl Node {
                 metrics.render()
             }),
         });
+        let router = router.merge(self.webhooks.clone());
         let address = config.public_address()?;
         self.address = Some(self.listen(address, "listen.public", router.clone()).await?);
         if let Some(address) = config.internal_address()? {
@@ -262,6 +280,7 @@ impl Node {
                 metrics.render()
             }),
         );
+        let router = router.merge(self.webhooks.clone());
         self.listen(address, "listen.internal", router).await?;
         Ok(())
     }

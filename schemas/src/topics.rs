@@ -38,7 +38,7 @@ pub const ORDER_INTENTS: Topic = Topic {
     subject: "order-intents-value",
     log_append_time: true,
     retention: Retention::Days(30),
-    written_by: "ingest-api, owner (tick)",
+    written_by: "ingest-api, payments, owner (tick), livedrops (activate)",
     read_by: "reservations",
 };
 
@@ -50,7 +50,7 @@ pub const ORDER_DECISIONS: Topic = Topic {
     log_append_time: false,
     retention: Retention::Forever,
     written_by: "reservations",
-    read_by: "reservations (recovery), ingest-api, postgres-views, clickhouse-views, audit",
+    read_by: "reservations (recovery), payments, ingest-api, postgres-views, clickhouse-views, audit",
 };
 
 /// Commands for follower sets.

@@ -4,29 +4,16 @@
 use std::collections::BTreeMap;
 
 use auditor::Fold;
+use auditor::ledger::Charge;
 use schemas::ids::OrderId;
 use schemas::order::{
-    OrderIntent, OrderIntentKind, OrderRow, OrderStatus, PaymentOutcome, PaymentState,
-    ProviderOperationKind as Kind, ProviderResult,
+    OrderIntent, OrderIntentKind, OrderRow, PaymentOutcome, ProviderOperationKind as Kind,
+    ProviderResult,
 };
-use schemas::units::{Millis, MinorUnits};
+use schemas::units::Millis;
 
 use crate::faults::{Fault, Faults};
 use crate::workload::Workload;
-
-/// One attempt as the provider has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "four facts about money, none of which implies another"
-)]
-struct Charge {
-    authorised: bool,
-    captured: bool,
-    voided: bool,
-    refunded: bool,
-    amount: MinorUnits,
-}
 
 type Call = (OrderId, i32, Kind);
 
@@ -117,12 +104,19 @@ impl Payments {
             return answer.clone();
         }
         let (order_id, attempt, kind) = call;
-        let charge = self.ledger.entry((order_id, attempt)).or_default();
+        let charge = self.ledger.entry((order_id, attempt)).or_insert(Charge {
+            order_id,
+            attempt,
+            amount: order.total,
+            authorised: false,
+            captured: false,
+            voided: false,
+            refunded: false,
+        });
         let holds = charge.authorised && !charge.voided;
         let succeeded = match kind {
             Kind::Authorise => {
                 charge.authorised = !faults.strikes(Fault::Declined);
-                charge.amount = order.total;
                 charge.authorised
             }
             Kind::Capture => {
@@ -152,42 +146,9 @@ impl Payments {
         outcome
     }
 
-    /// The ledger against the log: no charge without units, no units without a charge, nothing reserved for ever.
+    /// The ledger against the log, at the end.
     pub(crate) fn compare(&self, fold: &Fold, findings: &mut Vec<String>) {
-        let order_of = |id: &OrderId| fold.orders.get(id).or_else(|| fold.archived_orders.get(id));
-        for ((id, attempt), charge) in &self.ledger {
-            let Some(order) = order_of(id) else {
-                findings.push(format!("the provider has a charge of unknown order {id}"));
-                continue;
-            };
-            let state = order.payments.iter().find(|p| p.attempt == *attempt).map(|p| p.state);
-            let is_kept = charge.captured && !charge.refunded;
-            let is_sold = matches!(order.status, OrderStatus::Paid);
-            let is_last = order.payments.last().is_some_and(|last| last.attempt == *attempt);
-            if is_kept && !(is_sold && is_last && charge.amount == order.total) {
-                findings.push(format!("{charge:?} is kept for {:?} {state:?}", order.status));
-            }
-            let lapses = matches!(state, Some(PaymentState::CaptureFailed));
-            if charge.authorised && !charge.captured && !charge.voided && !lapses {
-                findings
-                    .push(format!("{charge:?} is reserved for ever: {:?} {state:?}", order.status));
-            }
-        }
-        let drops = &fold.drops;
-        for order in fold.orders.values().chain(fold.archived_orders.values()) {
-            let paid = drops.get(&order.drop_id).is_some_and(|drop| drop.payment_required);
-            let attempt = order.payments.last().map_or(0, |last| last.attempt);
-            let charge = self.ledger.get(&(order.order_id, attempt)).copied().unwrap_or_default();
-            let is_kept = charge.captured && !charge.refunded;
-            if order.status == OrderStatus::Paid && !is_kept {
-                findings.push(format!("{} is PAID without a charge: {charge:?}", order.order_id));
-            }
-            if paid && order.status == OrderStatus::Confirmed {
-                findings.push(format!("{} stays CONFIRMED: {charge:?}", order.order_id));
-            }
-            if order.status == OrderStatus::Refunded && !charge.refunded {
-                findings.push(format!("{} is REFUNDED without its money", order.order_id));
-            }
-        }
+        let charges: Vec<_> = self.ledger.values().cloned().collect();
+        findings.extend(auditor::ledger::compare(std::iter::once(fold), &charges).0);
     }
 }

@@ -75,6 +75,7 @@ impl All {
             processors: vec![ProcessorName::Reservations, ProcessorName::Followers],
             postgres: true,
             clickhouse: true,
+            payments: true,
             prepares: true,
         };
         serve(&config, &roles)
@@ -106,6 +107,7 @@ enum Name {
     Followers,
     PostgresViews,
     ClickhouseViews,
+    Payments,
 }
 
 /// One processor alone.
@@ -124,6 +126,7 @@ impl ProcessorRole {
             match self.name {
                 Name::PostgresViews => Some("postgres.url"),
                 Name::ClickhouseViews => Some("clickhouse.url"),
+                Name::Payments => Some("payments.provider_url"),
                 Name::Reservations | Name::Followers => None,
             },
         );
@@ -133,6 +136,7 @@ impl ProcessorRole {
             Name::Followers => roles.processors = vec![ProcessorName::Followers],
             Name::PostgresViews => roles.postgres = true,
             Name::ClickhouseViews => roles.clickhouse = true,
+            Name::Payments => roles.payments = true,
         }
         serve(&config, &roles)
     }

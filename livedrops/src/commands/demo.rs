@@ -1,32 +1,40 @@
 //! `livedrops demo`: one live drop through the whole pipeline over real HTTP, then a verified report.
 
+mod encore;
 mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use payments::simulated::{Rates, Webhooks};
 use platform::telemetry::{self, LogFormat};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use uuid::Uuid;
 
 use super::all::LogFlags;
 use super::keys::{self, Minter};
-use super::load::LoadReport;
+use super::load::{LoadReport, raise_open_files};
+use super::provider::RateFlags;
 use super::{block_on, print};
 use crate::config::{Config, LogKind};
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::node::{Node, Roles};
 use crate::owners::ProcessorName;
+use crate::payments::PROVIDER;
 use crate::proof::{Proof, prove};
+use encore::{Encore, EncoreFlags, EncoreReport};
 use report::DemoReport;
 
 /// How long partitions may take to start.
 const READY_MAX: Duration = Duration::from_mins(1);
 /// How long views may take to reach the end of the log.
 const VIEW_PATIENCE: Duration = Duration::from_mins(1);
+/// How long money may be under way after the last late event.
+const MONEY_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for buyers to connect before the drop opens: a base, and so much per buyer.
 const LEAD_MS: i64 = 1_500;
 const LEAD_MS_PER_1000_BUYERS: i64 = 300;
@@ -39,6 +47,10 @@ pub(crate) struct Demo {
     /// Units on sale.
     #[arg(long, default_value_t = 1_000)]
     stock: i64,
+    #[command(flatten)]
+    encore: EncoreFlags,
+    #[command(flatten)]
+    rates: RateFlags,
     #[command(flatten)]
     log: LogFlags,
     /// Where the JSON report goes.
@@ -58,21 +70,23 @@ impl Demo {
         let (signing, public) = keys::write(&scratch.path().join("keys"))?;
         config.0.set("auth.public_keys", Some(public.display().to_string()));
         config.0.set("auth.signing_key", Some(signing.display().to_string()));
-        config.0.set("listen.public", Some("127.0.0.1:0"));
         config.0.set("listen.internal", Some("none"));
+        raise_open_files();
         telemetry::init_logs(LogFormat::Text, "error");
         let metrics = telemetry::init_metrics();
         block_on(async {
+            let provider_url = self.start_provider(&mut config).await?;
             let roles = Roles {
                 api: true,
                 processors: vec![ProcessorName::Reservations, ProcessorName::Followers],
                 postgres: true,
                 clickhouse: true,
+                payments: true,
                 prepares: true,
             };
             progress("starting log, processors, views and API");
             let node = Node::start(&config, &roles, metrics).await?;
-            let outcome = self.drop_and_prove(&config, &node, scratch.path()).await;
+            let outcome = self.drop_and_prove(&config, &node, &provider_url, scratch.path()).await;
             node.shut_down().await;
             let report = outcome?;
             self.publish(&report)
@@ -95,6 +109,7 @@ impl Demo {
         &self,
         config: &Config,
         node: &Node,
+        provider_url: &str,
         scratch: &Path,
     ) -> Result<DemoReport, Failure> {
         let address = node.address.ok_or_else(|| Failure::check("the demo serves no HTTP"))?;
@@ -105,10 +120,9 @@ impl Demo {
         let drop = self.schedule(config, &url, starts_at).await?;
         progress("buyers connect and wait for the opening");
         let load = self.buyers(config, &url, drop, starts_at, scratch).await?;
-        progress("reading the log back and comparing");
-        let (log, schemas) = (node.log.clone(), node.schemas.clone());
-        let proving = tokio::task::spawn_blocking(move || prove(&log, &schemas, None));
-        let proof = proving.await.map_err(Failure::check)??;
+        let minter = Minter::new(&config.signing_key()?)?;
+        let encore = Encore::new(self.encore.clone(), url, provider_url.to_owned(), minter);
+        let (proof, encore) = self.encore_and_proof(node, &encore).await?;
         let postgres = match &node.postgres {
             Some(views) => Some(proof.compare_postgres(views, VIEW_PATIENCE).await?),
             None => None,
@@ -127,17 +141,71 @@ impl Demo {
             kind,
             drop.into(),
             load,
+            encore,
             &proof,
             postgres,
             clickhouse,
         ))
     }
 
+    fn rates(&self) -> Rates {
+        let hold = self.encore.encore_hold_seconds.max(0).cast_unsigned();
+        self.rates.rates(Duration::from_secs(hold))
+    }
+
+    /// A provider on a free port, told where events go once the node listens.
+    async fn start_provider(&self, config: &mut Config) -> Result<String, Failure> {
+        let secret = platform::clock::random_uuid().to_string();
+        // The node needs a port that the provider knows before it is bound.
+        let reserved = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::unreachable)?;
+        let node = reserved.local_addr().map_err(Failure::unreachable)?;
+        drop(reserved);
+        config.0.set("listen.public", Some(node.to_string()));
+        let url = format!("http://{node}/webhooks/{PROVIDER}");
+        let webhooks = Some(Webhooks { url, secret: secret.clone() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::unreachable)?;
+        let provider = listener.local_addr().map_err(Failure::unreachable)?;
+        let router = payments::simulated::router(self.rates(), webhooks);
+        tokio::spawn(async move { drop(axum::serve(listener, router).await) });
+        let provider_url = format!("http://{provider}");
+        config.0.set("payments.provider_url", Some(provider_url.clone()));
+        config.0.set("payments.webhook_secret", Some(secret));
+        Ok(provider_url)
+    }
+
+    /// Runs the encore, then proves the whole log, again until no money is under way any more.
+    async fn encore_and_proof(
+        &self,
+        node: &Node,
+        encore: &Encore,
+    ) -> Result<(Proof, Option<EncoreReport>), Failure> {
+        let prove_all = || async {
+            let (log, schemas) = (node.log.clone(), node.schemas.clone());
+            let proving = tokio::task::spawn_blocking(move || prove(&log, &schemas, None));
+            proving.await.map_err(Failure::check)?
+        };
+        if self.encore.encore_buyers == 0 {
+            progress("reading the log back and comparing");
+            return Ok((prove_all().await?, None));
+        }
+        progress("the encore: paid, with a waitlist, and a provider that has bad moments");
+        let (drop, seconds) = encore.run().await?;
+        progress("reading the log back and comparing");
+        let patience = self.rates().late_by + MONEY_PATIENCE;
+        let started = platform::clock::monotonic();
+        loop {
+            let proof = prove_all().await?;
+            let ledger = encore.ledger().await?;
+            let report = encore.report(drop, seconds, &proof, &ledger);
+            if report.verified || started.elapsed() > patience {
+                return Ok((proof, Some(report)));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
     async fn schedule(&self, config: &Config, url: &str, starts_at: i64) -> Result<Uuid, Failure> {
-        let creator = platform::clock::random_uuid();
-        let scope = format!("creator:{creator}:write");
         let minter = Minter::new(&config.signing_key()?)?;
-        let token = minter.mint(creator, &scope, Duration::from_mins(10))?;
         let instant = |ms| ingest_api::views::rfc3339(schemas::units::Millis(ms));
         let body = json!({
             "productId": platform::clock::random_uuid(), "title": "Night Run 01",
@@ -145,20 +213,7 @@ impl Demo {
             "timeZone": "Europe/Berlin", "stock": self.stock,
             "price": {"amount": 0, "currency": "EUR"},
         });
-        let response = reqwest::Client::new()
-            .post(format!("{url}/creators/{creator}/drops"))
-            .bearer_auth(token)
-            .header("idempotency-key", "demo")
-            .header("prefer", "wait=20")
-            .json(&body)
-            .send()
-            .await
-            .map_err(Failure::unreachable)?;
-        let status = response.status();
-        let answer: Value = response.json().await.map_err(Failure::check)?;
-        let id = answer["drop"]["id"].as_str().and_then(|id| id.parse().ok());
-        id.filter(|_| status == 201)
-            .ok_or_else(|| Failure::check(format!("the drop was not scheduled: {status} {answer}")))
+        schedule_drop(&minter, url, "demo", &body).await
     }
 
     /// The buyers are another process: what they measure crosses real sockets.
@@ -192,6 +247,31 @@ impl Demo {
         })?;
         serde_json::from_slice(&report).map_err(Failure::check)
     }
+}
+
+/// Schedules a drop of a new creator.
+async fn schedule_drop(
+    minter: &Minter,
+    url: &str,
+    key: &str,
+    body: &Value,
+) -> Result<Uuid, Failure> {
+    let creator = platform::clock::random_uuid();
+    let scope = format!("creator:{creator}:write");
+    let response = reqwest::Client::new()
+        .post(format!("{url}/creators/{creator}/drops"))
+        .bearer_auth(minter.mint(creator, &scope, Duration::from_mins(10))?)
+        .header("idempotency-key", key)
+        .header("prefer", "wait=20")
+        .json(body)
+        .send()
+        .await
+        .map_err(Failure::unreachable)?;
+    let status = response.status();
+    let answer: Value = response.json().await.map_err(Failure::check)?;
+    let id = answer["drop"]["id"].as_str().and_then(|id| id.parse().ok());
+    id.filter(|_| status == 201)
+        .ok_or_else(|| Failure::check(format!("the drop was not scheduled: {status} {answer}")))
 }
 
 async fn wait_until_ready(url: &str) -> Result<(), Failure> {

@@ -220,7 +220,7 @@ async fn send_pooled(
 }
 
 /// One socket per buyer needs more open files than the usual 1,024.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     if let Ok((soft, hard)) = rlimit::Resource::NOFILE.get()
         && soft < hard
         && let Err(error) = rlimit::Resource::NOFILE.set(hard, hard)

@@ -94,6 +94,16 @@ impl Site {
     }
 }
 
+/// A process without an API; killed when dropped.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// A running API process; killed when dropped.
 pub(crate) struct Node {
     pub(crate) child: Child,

@@ -227,14 +227,15 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
         assert!(output.status.success(), "{output:?}");
     }
     let api = site.start("api", true, &["ingest-api"]).await;
-    let mut paused = site.command("zombie", false, &["processor", "reservations"]).spawn().unwrap();
+    let paused = site.command("zombie", false, &["processor", "reservations"]).spawn();
+    let mut paused = Process(paused.unwrap());
     let mut request = drop_request(100);
     let opens = now_ms() + 8_000;
     request["startsAt"] = json!(instant(opens));
     request["endsAt"] = json!(instant(opens + 1_500));
     let (drop, _) = schedule(&site, &api, &request).await;
     let holds = two_holds(&site, &api).await;
-    signal(paused.id(), "STOP");
+    signal(paused.0.id(), "STOP");
     let stopped_at = now_ms();
     // Appended while nobody decides: before the opening, while on sale, after the closing; and a cancellation
     // just before and just after the hold ran out.
@@ -265,21 +266,21 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
     }
     wait_until(stopped_at + 60_000).await;
     // A successor takes over, then the zombie wakes up and must find itself fenced.
-    let mut successor =
-        site.command("successor", false, &["processor", "reservations"]).spawn().unwrap();
+    let successor = site.command("successor", false, &["processor", "reservations"]).spawn();
+    let mut successor = Process(successor.unwrap());
     for (buyer, location, expected) in sent {
         let (_, body) = buyer.get(&format!("{location}&waitMs=30000")).await;
         let outcome = if body["status"] == "REJECTED" { &body["reason"] } else { &body["status"] };
         assert_eq!(outcome, expected, "{body}");
     }
-    signal(paused.id(), "CONT");
+    signal(paused.0.id(), "CONT");
     let buyer = api.client(&site.token(random_uuid(), ""));
     let (status, body) =
         buyer.post(&format!("/drops/{drop}/orders"), "late", &json!({"qty": 1})).await;
     assert_eq!((status, &body["code"]), (409, &json!("not_open")));
     for child in [&mut paused, &mut successor] {
-        signal(child.id(), "TERM");
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        signal(child.0.id(), "TERM");
+        assert_eq!(child.0.wait().unwrap().code(), Some(0));
     }
     drop_nodes([api]);
     assert_audit(&site, "zombie", false);

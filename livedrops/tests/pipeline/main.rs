@@ -8,4 +8,5 @@ mod embedded;
 mod harness;
 mod http;
 mod kafka;
+mod life;
 mod refusals;

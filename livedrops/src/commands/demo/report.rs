@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemas::ids::DropId;
 use serde::Serialize;
 
+use super::encore::EncoreReport;
 use super::first_findings;
 use crate::commands::load::LoadReport;
 use crate::config::LogKind;
@@ -27,6 +28,8 @@ pub(crate) struct DemoReport {
     buyers: usize,
     #[serde(flatten)]
     load: LoadReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encore: Option<EncoreReport>,
     sold: i64,
     oversold: i64,
     lost: i64,
@@ -45,6 +48,7 @@ impl DemoReport {
         kind: LogKind,
         drop: DropId,
         load: LoadReport,
+        encore: Option<EncoreReport>,
         proof: &Proof,
         postgres: Option<ViewReport>,
         clickhouse: Option<ViewReport>,
@@ -66,6 +70,7 @@ impl DemoReport {
             && refused == load.intents - load.accepted
             && orders == buyers;
         let verified = told_as_logged
+            && encore.as_ref().is_none_or(|encore| encore.verified)
             && load.unanswered == 0
             && proof.findings.is_empty()
             && proof.undecided == 0
@@ -89,6 +94,7 @@ impl DemoReport {
             findings: first_findings(proof),
             views: Views { postgres, clickhouse },
             load,
+            encore,
             verified,
         }
     }
@@ -131,6 +137,12 @@ impl DemoReport {
                 view(self.views.clickhouse.as_ref(), "decisions")
             ),
         ];
+        if let Some(encore) = &self.encore {
+            lines.splice(3..3, encore.lines());
+            lines.extend(
+                encore.findings.iter().take(10).map(|finding| format!("  MONEY    {finding}")),
+            );
+        }
         lines.extend(self.findings.iter().map(|finding| format!("  FINDING  {finding}")));
         for difference in [&self.views.postgres, &self.views.clickhouse].into_iter().flatten() {
             lines.extend(difference.difference.iter().map(|text| format!("  DIFFERS  {text}")));

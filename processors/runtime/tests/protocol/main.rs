@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod crashes;
+mod life;
 mod memory_log;
 mod poison;
 mod refusals;

@@ -1,0 +1,187 @@
+//! What the log asks of the provider, and when to ask again. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemas::ids::OrderId;
+use schemas::order::{OrderRow, ProviderOperationKind};
+use schemas::units::{Millis, MinorUnits};
+
+/// First pause before an operation of unknown outcome is asked again, doubled up to the greatest.
+const RETRY_PAUSE_MIN: Millis = Millis(200);
+const RETRY_PAUSE_MAX: Millis = Millis(30_000);
+/// How long a webhook may take before we ask.
+const WEBHOOK_PAUSE: Millis = Millis(60_000);
+/// How long the log may take to show an outcome that was appended, before the provider is asked again.
+const LOG_PAUSE: Millis = Millis(30_000);
+/// Providers forget keys after a day: a repeated call would be a second one. From here on it is only looked up.
+const LOOK_UP_AFTER: Millis = Millis::from_seconds(23 * 3_600);
+
+/// One operation for one attempt of one order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// The order.
+    pub order_id: OrderId,
+    /// The attempt.
+    pub attempt: i32,
+    /// What is asked.
+    pub kind: ProviderOperationKind,
+    /// Amount of the order.
+    pub amount: MinorUnits,
+    /// Its currency.
+    pub currency: String,
+    /// The buyer's opaque reference.
+    pub method: Option<String>,
+}
+
+impl Call {
+    /// The provider's idempotency key: the same for every try.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}:{}:{}", self.order_id, self.attempt, self.kind.as_str())
+    }
+
+    fn of(row: &OrderRow) -> Option<Self> {
+        let operation = row.operation?;
+        let attempt = row.payments.iter().find(|p| p.attempt == operation.attempt)?;
+        Some(Self {
+            order_id: row.order_id,
+            attempt: operation.attempt,
+            kind: operation.kind,
+            amount: row.total,
+            currency: row.currency.clone(),
+            method: attempt.method.clone(),
+        })
+    }
+
+    fn is_same_operation(&self, other: &Self) -> bool {
+        (self.order_id, self.attempt, self.kind) == (other.order_id, other.attempt, other.kind)
+    }
+}
+
+/// How an operation is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// Do it; the key makes a repetition harmless.
+    Execute,
+    /// Say what became of it.
+    LookUp,
+}
+
+struct Open {
+    call: Call,
+    first_asked_at: Option<Millis>,
+    tries: u32,
+    due_at: Millis,
+    /// The provider has taken it: from now on it is only asked what became of it.
+    is_taken: bool,
+}
+
+/// Every operation that is due, under way or answered but not yet in the log.
+#[derive(Default)]
+pub struct Operations {
+    open: BTreeMap<OrderId, Open>,
+    due: BTreeSet<(Millis, OrderId)>,
+}
+
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Operations").field("open", &self.open.len()).finish_non_exhaustive()
+    }
+}
+
+impl Operations {
+    /// Takes order rows in log order: the last one says what is asked now.
+    pub fn read(&mut self, rows: impl IntoIterator<Item = OrderRow>, now: Millis) {
+        for row in rows {
+            let call = Call::of(&row);
+            let known = self.open.get(&row.order_id);
+            if let (Some(call), Some(known)) = (&call, known)
+                && call.is_same_operation(&known.call)
+            {
+                continue; // under way already
+            }
+            self.forget(row.order_id);
+            if let Some(call) = call {
+                let order = call.order_id;
+                let (first_asked_at, tries, is_taken) = (None, 0, false);
+                self.open
+                    .insert(order, Open { call, first_asked_at, tries, due_at: now, is_taken });
+                self.due.insert((now, order));
+            }
+        }
+    }
+
+    fn forget(&mut self, order: OrderId) {
+        if let Some(open) = self.open.remove(&order) {
+            self.due.remove(&(open.due_at, order));
+        }
+    }
+
+    /// Up to `max` operations to ask now. Each comes again later unless the log moves on.
+    pub fn take_due(&mut self, now: Millis, max: usize) -> Vec<(Call, How)> {
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some((due_at, order)) = self.due.first().copied()
+            && due_at <= now
+        {
+            self.due.remove(&(due_at, order));
+            let Some(open) = self.open.get_mut(&order) else { continue };
+            let first = *open.first_asked_at.get_or_insert(now);
+            open.tries += 1;
+            let looks_up = open.is_taken || now.since(first) > LOOK_UP_AFTER;
+            let how = if looks_up { How::LookUp } else { How::Execute };
+            taken.push((open.call.clone(), how));
+        }
+        taken
+    }
+
+    /// Nobody knows what became of it: ask again, later and later, with the same key.
+    pub fn retry(&mut self, call: &Call, now: Millis) {
+        let tries = self.open.get(&call.order_id).map_or(0, |open| open.tries.min(16));
+        let pause = Millis((RETRY_PAUSE_MIN.0 << tries.saturating_sub(1)).min(RETRY_PAUSE_MAX.0));
+        self.ask_again(call, now.after(pause));
+    }
+
+    /// The outcome comes by webhook; ask what became of it if it does not: webhooks get lost.
+    pub fn await_webhook(&mut self, call: &Call, now: Millis) {
+        if let Some(open) = self.open.get_mut(&call.order_id)
+            && call.is_same_operation(&open.call)
+        {
+            open.is_taken = true;
+        }
+        self.ask_again(call, now.after(WEBHOOK_PAUSE));
+    }
+
+    /// The outcome is appended; the log will show it.
+    pub fn await_log(&mut self, call: &Call, now: Millis) {
+        self.ask_again(call, now.after(LOG_PAUSE));
+    }
+
+    fn ask_again(&mut self, call: &Call, at: Millis) {
+        if let Some(open) = self.open.get_mut(&call.order_id)
+            && call.is_same_operation(&open.call)
+        {
+            self.due.remove(&(open.due_at, call.order_id));
+            open.due_at = at;
+            self.due.insert((at, call.order_id));
+        }
+    }
+
+    /// When the next operation is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Millis> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Operations that are not settled in the log.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}

@@ -1,0 +1,177 @@
+//! The loop: rows in, calls out, outcomes into the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::{IntentAppender, IntentToAppend};
+use schemas::avro;
+use schemas::framing;
+use schemas::order::{OrderIntent, OrderIntentKind, OrderRow, PaymentOutcome};
+use schemas::topics::ORDER_INTENTS;
+use schemas::units::Millis;
+use tokio::sync::mpsc;
+
+use crate::client::{OperationAnswer, ProviderClient};
+use crate::operations::{Call, How, Operations};
+
+/// Calls under way at once.
+const CALLS_MAX: usize = 128;
+/// Longest sleep while something is under way.
+const IDLE: Duration = Duration::from_millis(500);
+/// Longest wait for the log's acknowledgement.
+const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(5);
+
+/// What the worker hears.
+#[derive(Debug)]
+pub enum Heard {
+    /// Order rows of committed decisions, in log order.
+    Rows(Vec<OrderRow>),
+    /// An event whose signature was checked.
+    Event(OperationAnswer),
+    /// An answer to a call, or that there was none.
+    Answer(Call, Option<OperationAnswer>),
+    /// An outcome was appended, or was not.
+    Appended(Call, bool),
+}
+
+/// Where outcomes go.
+#[derive(Clone)]
+pub struct OutcomeLog {
+    appender: Arc<dyn IntentAppender>,
+    partitions: u16,
+    schema_id: u32,
+}
+
+impl std::fmt::Debug for OutcomeLog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("OutcomeLog").finish_non_exhaustive()
+    }
+}
+
+impl OutcomeLog {
+    /// Appends to the order intents, framed with `schema_id`.
+    #[must_use]
+    pub fn new(appender: Arc<dyn IntentAppender>, partitions: u16, schema_id: u32) -> Self {
+        Self { appender, partitions, schema_id }
+    }
+
+    /// Appends an outcome; false where it may not be in the log.
+    async fn append(&self, outcome: PaymentOutcome) -> bool {
+        let order = outcome.order_id;
+        let now = Millis(platform::clock::now_ms());
+        let id = platform::clock::random_uuid().into();
+        let intent = OrderIntent {
+            payment_outcome: Some(outcome),
+            ..OrderIntent::bare(id, OrderIntentKind::PaymentOutcome, now)
+        };
+        let mut value = Vec::with_capacity(256);
+        framing::start(&mut value, self.schema_id);
+        avro::ORDER_INTENT.encode(&intent, &mut value);
+        let record = IntentToAppend {
+            topic: ORDER_INTENTS,
+            partition: order.partition(self.partitions),
+            key: Some(order.0),
+            value,
+            traceparent: None,
+        };
+        let appended = tokio::time::timeout(ACKNOWLEDGE_MAX, self.appender.append(record)).await;
+        matches!(appended, Ok(Ok(Ok(_))))
+    }
+}
+
+/// The payments processor.
+#[derive(Debug)]
+pub struct Worker {
+    operations: Operations,
+    client: ProviderClient,
+    log: OutcomeLog,
+    heard: mpsc::Receiver<Heard>,
+    tell: mpsc::Sender<Heard>,
+    under_way: usize,
+}
+
+impl Worker {
+    /// A worker and the way to talk to it. It ends when it is aborted.
+    #[must_use]
+    pub fn new(client: ProviderClient, log: OutcomeLog) -> (Self, mpsc::Sender<Heard>) {
+        let (tell, heard) = mpsc::channel(4 * CALLS_MAX);
+        let operations = Operations::default();
+        let worker = Self { operations, client, log, heard, tell: tell.clone(), under_way: 0 };
+        (worker, tell)
+    }
+
+    /// Runs until nobody talks to it any more.
+    pub async fn run(mut self) {
+        loop {
+            let now = Millis(platform::clock::now_ms());
+            let room = CALLS_MAX.saturating_sub(self.under_way);
+            for (call, how) in self.operations.take_due(now, room) {
+                self.call(call, how);
+            }
+            let pause = self.operations.next_due().map_or(IDLE, |due| {
+                Duration::from_millis(due.since(now).0.max(1).cast_unsigned()).min(IDLE)
+            });
+            match tokio::time::timeout(pause, self.heard.recv()).await {
+                Ok(Some(heard)) => self.hear(heard),
+                Ok(None) => return,
+                Err(_) => {}
+            }
+            metrics::gauge!("livedrops_payment_operations_open")
+                .set(f64::from(u32::try_from(self.operations.len()).unwrap_or(u32::MAX)));
+        }
+    }
+
+    fn call(&mut self, call: Call, how: How) {
+        self.under_way += 1;
+        let (client, tell) = (self.client.clone(), self.tell.clone());
+        tokio::spawn(async move {
+            let answer = client.ask(&call, how).await;
+            let answer = answer
+                .inspect_err(|error| tracing::debug!(%error, key = call.key(), "unknown outcome"));
+            drop(tell.send(Heard::Answer(call, answer.ok())).await);
+        });
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let now = Millis(platform::clock::now_ms());
+        match heard {
+            Heard::Rows(rows) => self.operations.read(rows, now),
+            Heard::Answer(call, None) => {
+                self.under_way -= 1;
+                metrics::counter!("livedrops_payment_calls_unknown_total").increment(1);
+                self.operations.retry(&call, now);
+            }
+            Heard::Answer(call, Some(answer)) => {
+                self.under_way -= 1;
+                // A pending operation is told by an event; so is what the buyer has to do first.
+                self.operations.await_webhook(&call, now);
+                if let Some(outcome) = answer.outcome() {
+                    self.log_outcome(call, outcome);
+                }
+            }
+            Heard::Event(event) => {
+                if let Some(outcome) = event.outcome() {
+                    let call = Call {
+                        order_id: outcome.order_id,
+                        attempt: outcome.attempt,
+                        kind: outcome.operation,
+                        amount: outcome.amount,
+                        currency: outcome.currency.clone(),
+                        method: None,
+                    };
+                    self.log_outcome(call, outcome);
+                }
+            }
+            Heard::Appended(call, true) => self.operations.await_log(&call, now),
+            Heard::Appended(call, false) => self.operations.retry(&call, now),
+        }
+    }
+
+    fn log_outcome(&self, call: Call, outcome: PaymentOutcome) {
+        let (log, tell) = (self.log.clone(), self.tell.clone());
+        tokio::spawn(async move {
+            let appended = log.append(outcome).await;
+            drop(tell.send(Heard::Appended(call, appended)).await);
+        });
+    }
+}
