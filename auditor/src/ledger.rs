@@ -40,7 +40,7 @@ impl Charge {
 /// What differs, once nothing is under way any more; and the amount both agree is kept.
 #[must_use]
 pub fn compare<'a>(
-    folds: impl Iterator<Item = &'a Fold> + Clone,
+    folds: &(impl Iterator<Item = &'a Fold> + Clone),
     charges: &[Charge],
 ) -> (Vec<String>, MinorUnits) {
     let mut findings = Vec::new();

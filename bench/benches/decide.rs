@@ -11,8 +11,11 @@ use reservations::Reservations;
 use reservations::command::{BuyerCommand, Caller, Command, DropCommand};
 use reservations::rows::StateRow;
 use rustc_hash::FxHashMap;
-use schemas::ids::*;
-use schemas::order::*;
+use schemas::ids::{CreatorId, DropId, Hash, OrderId, ProductId, UserId};
+use schemas::order::{
+    IfSoldOut, OrderLine, PaymentOutcome, PlaceOrder, ProviderOperationKind, ProviderResult,
+    ScheduleDrop, StockChange, VariantSpec,
+};
 use schemas::partition::Partition;
 use schemas::units::{Millis, MinorUnits, Units};
 

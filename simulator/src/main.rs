@@ -100,17 +100,14 @@ fn bugs(seeds: u64) -> ExitCode {
     for defect in Defect::ALL {
         let tally = hunt::<Defective>(1, seeds, || turn_on(Some(defect)));
         turn_on(Some(defect));
-        match tally.failed {
-            Some(seed) => {
-                let outcome = simulator::run::run::<Defective>(&simulator::hunt::plan(seed));
-                let finding: String =
-                    outcome.findings.first().map_or("", |found| found).chars().take(90).collect();
-                println!("{:<30} {seed:>6}  {finding}", format!("{defect:?}"));
-            }
-            None => {
-                missed += 1;
-                println!("{:<30} {:>6}  NOT FOUND", format!("{defect:?}"), tally.seeds);
-            }
+        if let Some(seed) = tally.failed {
+            let outcome = simulator::run::run::<Defective>(&simulator::hunt::plan(seed));
+            let finding: String =
+                outcome.findings.first().map_or("", |found| found).chars().take(90).collect();
+            println!("{:<30} {seed:>6}  {finding}", format!("{defect:?}"));
+        } else {
+            missed += 1;
+            println!("{:<30} {:>6}  NOT FOUND", format!("{defect:?}"), tally.seeds);
         }
         turn_on(None);
     }

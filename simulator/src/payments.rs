@@ -149,6 +149,6 @@ impl Payments {
     /// The ledger against the log, at the end.
     pub(crate) fn compare(&self, fold: &Fold, findings: &mut Vec<String>) {
         let charges: Vec<_> = self.ledger.values().cloned().collect();
-        findings.extend(auditor::ledger::compare(std::iter::once(fold), &charges).0);
+        findings.extend(auditor::ledger::compare(&std::iter::once(fold), &charges).0);
     }
 }

@@ -112,7 +112,6 @@ struct Provider {
 type Shared = Arc<Provider>;
 
 /// The provider's HTTP interface.
-#[must_use]
 pub fn router(rates: Rates, webhooks: Option<Webhooks>) -> Router {
     let http = reqwest::Client::new();
     let provider = Provider { books: Mutex::default(), rates, webhooks, http };

@@ -119,12 +119,15 @@ fn after_23_hours_a_key_is_only_looked_up() {
     assert_eq!(how, vec![How::Execute, How::Execute, How::LookUp]);
 }
 
+/// Signature, body, now, verdict.
+type Row<'a> = (Option<&'a str>, &'a [u8], i64, Result<(), Refused>);
+
 #[test]
 fn only_fresh_events_signed_with_our_secret_are_taken() {
     let body = br#"{"id":"evt_1"}"#;
     let signature = sign("secret", body, 1_000);
     // (signature, body, now, verdict)
-    let rows: [(Option<&str>, &[u8], i64, Result<(), Refused>); 8] = [
+    let rows: [Row<'_>; 8] = [
         (Some(&signature), body, 1_000, Ok(())),
         (Some(&signature), body, 1_300, Ok(())),
         (Some(&signature), body, 1_301, Err(Refused::Stale)),

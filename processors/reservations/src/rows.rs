@@ -204,6 +204,33 @@ fn wrong_table(key: RowKey) -> ReadFailed {
     ReadFailed(format!("row {key:?} is not of the table its key names"))
 }
 
+/// A drop row that is read, not changed: the hot path does not copy titles and variants.
+pub(crate) struct DropRef(Arc<StateRow>);
+
+impl std::ops::Deref for DropRef {
+    type Target = DropRow;
+
+    fn deref(&self) -> &DropRow {
+        match self.0.as_ref() {
+            StateRow::Drop(row) => row,
+            _ => unreachable!("`view_drop` checked the table"),
+        }
+    }
+}
+
+/// The drop, if it was scheduled, for reading.
+pub(crate) fn view_drop(
+    rows: &dyn Rows<StateRow>,
+    drop: DropId,
+) -> Result<Option<DropRef>, ReadFailed> {
+    let key = drop_key(drop);
+    match rows.get(&key)? {
+        None => Ok(None),
+        Some(row) if matches!(row.as_ref(), StateRow::Drop(_)) => Ok(Some(DropRef(row))),
+        Some(_) => Err(wrong_table(key)),
+    }
+}
+
 macro_rules! reader {
     ($(#[$doc:meta])* $name:ident, $key:expr, ($($argument:ident: $kind:ty),+), $variant:ident, $row:ty) => {
         $(#[$doc])*

@@ -30,6 +30,7 @@ const IDLE_BUYERS: u32 = 10;
 const FIRST_BUYER: u32 = 1_000_000;
 
 /// What is sold, to how many, and how long a hold lasts.
+#[allow(clippy::struct_field_names, reason = "the names of the flags")]
 #[derive(clap::Args, Clone)]
 pub(crate) struct EncoreFlags {
     /// Buyers of the paid drop; 0 for none.
@@ -173,7 +174,7 @@ impl Encore {
     ) -> EncoreReport {
         let drop = DropId::from(drop);
         let charges: Vec<_> = ledger.iter().filter_map(ChargeEntry::charge).collect();
-        let (mut findings, kept) = auditor::ledger::compare(proof.folds.values(), &charges);
+        let (mut findings, kept) = auditor::ledger::compare(&proof.folds.values(), &charges);
         let fold = proof.folds.values().find(|fold| fold.drops.contains_key(&drop));
         let empty = Fold::default();
         let fold = fold.unwrap_or(&empty);

@@ -306,7 +306,10 @@ pub(super) fn order(rows: &dyn Rows<StateRow>, id: OrderId) -> Result<OrderRow, 
 }
 
 /// The drop of an order.
-pub(super) fn drop_of(rows: &dyn Rows<StateRow>, order: &OrderRow) -> Result<DropRow, ReadFailed> {
-    rows::read_drop(rows, order.drop_id)?
+pub(super) fn drop_of(
+    rows: &dyn Rows<StateRow>,
+    order: &OrderRow,
+) -> Result<rows::DropRef, ReadFailed> {
+    rows::view_drop(rows, order.drop_id)?
         .ok_or_else(|| ReadFailed(format!("order {} has no drop", order.order_id)))
 }

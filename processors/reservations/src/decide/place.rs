@@ -19,7 +19,7 @@ use schemas::order::{
 use schemas::units::{Millis, MinorUnits, Units};
 
 use super::change::{Change, keeps_buyers};
-use super::{WHOLE_LIFE, changed, key_reused, payments, refusal, refused, replayed};
+use super::{WHOLE_LIFE, changed, key_reused, payments, refusal, refused, replayed, stock};
 use crate::rows::{self, StateRow};
 
 pub(super) fn place(
@@ -35,7 +35,7 @@ pub(super) fn place(
     }
     let named =
         |reason| Refusal { order_id: Some(order.order_id), user_id: Some(user), ..refusal(reason) };
-    let Some(drop) = rows::read_drop(rows, drop_id)? else {
+    let Some(drop) = rows::view_drop(rows, drop_id)? else {
         return Ok(refused(named(Reason::UnknownDrop)));
     };
     match drop.status {
@@ -60,6 +60,14 @@ pub(super) fn place(
 /// An order's lines summed per variant, in variant order, with the drop's prices. A variant that the drop
 /// does not have is priced 0; the order is refused for it before the price matters.
 fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> Vec<SummedLine> {
+    let price_of = |variant: VariantId| {
+        drop.variants.iter().find(|terms| terms.variant_id == variant).map(|terms| terms.price)
+    };
+    if let [line] = order.lines.as_slice() {
+        let qty = if line.qty < 1 { i64::MIN } else { i64::from(line.qty) };
+        let (variant_id, price) = (line.variant_id, price_of(line.variant_id));
+        return vec![SummedLine { variant_id, qty: Units(qty), price }];
+    }
     let mut sums: BTreeMap<VariantId, i64> = BTreeMap::new();
     for line in &order.lines {
         // A line below 1 makes the whole sum bad: it must not hide behind a larger line.
@@ -70,9 +78,6 @@ fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> Vec<SummedLine> {
             sum.saturating_add(i64::from(line.qty))
         };
     }
-    let price_of = |variant: VariantId| {
-        drop.variants.iter().find(|terms| terms.variant_id == variant).map(|terms| terms.price)
-    };
     sums.into_iter()
         .map(|(variant_id, qty)| SummedLine {
             variant_id,
@@ -218,10 +223,9 @@ fn reserve(
             return Ok(wanted.rejected(Reason::LimitExceeded, Vec::new(), held));
         }
     }
-    let mut change = Change::new(rows, wanted.stamp);
     let mut stocks = Vec::with_capacity(wanted.lines.len());
     for line in &wanted.lines {
-        stocks.push(*change.stock(drop.drop_id, line.variant_id)?);
+        stocks.push(stock::read(rows, drop.drop_id, line.variant_id)?);
     }
     let status = match short_of_stock(wanted, &stocks) {
         None if drop.payment_required => OrderStatus::Reserved,
@@ -229,6 +233,7 @@ fn reserve(
         Some(_) if may_wait(wanted, buyer.as_ref()) => OrderStatus::Waitlisted,
         Some((reason, missing)) => return Ok(wanted.rejected(reason, missing, None)),
     };
+    let mut change = Change::new(rows, wanted.stamp);
     change.put_order(drop, None, wanted.granted(status))?;
     change.finish(drop).map(changed)
 }
