@@ -95,10 +95,12 @@ impl PartitionLog {
         self.decisions.len()
     }
 
-    /// The log loses its end.
-    pub(crate) fn truncate(&mut self, records: usize) {
+    /// The log loses its last committed record and what follows: markers and aborted records alone would be no
+    /// loss.
+    pub(crate) fn truncate(&mut self) {
         self.write_markers();
-        self.decisions.truncate(self.decisions.len().saturating_sub(records));
+        let last = self.committed(0, usize::MAX).0.last().map_or(0, |(at, _)| *at);
+        self.decisions.truncate(last);
     }
 
     /// Ends transactions whose outcome is decided.

@@ -519,7 +519,7 @@ where
         let mut cluster = self.broker.lock();
         cluster.faults.are_on = false;
         cluster.is_truncated = true;
-        cluster.partitions[0].truncate(3);
+        cluster.partitions[0].truncate();
         drop(cluster);
         self.take_over(0, 0);
         let now = self.broker.lock().now;
