@@ -250,6 +250,10 @@ fn payment_outcome(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
         (Kind::Authorise, ProviderResult::Failed) => payment.state.is_open(),
         (Kind::Authorise, ProviderResult::NeedsAction) => payment.state == S::Pending,
         (_, ProviderResult::NeedsAction) => false,
+        (Kind::Capture, ProviderResult::Succeeded) => {
+            use PaymentState::{Authorised, CaptureFailed, VoidFailed, Voided};
+            matches!(payment.state, Authorised | CaptureFailed | Voided | VoidFailed)
+        }
         (_, ProviderResult::Failed) if !asked => false,
         (Kind::Capture | Kind::Void, _) => payment.state == S::Authorised,
         (Kind::Refund, _) => payment.state == S::Captured,

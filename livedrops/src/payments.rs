@@ -1,21 +1,31 @@
 //! The payments processor in this process: a tail of the decisions, the worker, and its webhook endpoint.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use payments::client::ProviderClient;
 use payments::webhook;
 use payments::worker::{Heard, OutcomeLog, Worker};
 use runtime::TailStart;
+use schemas::decision::Decision;
 use schemas::order::OrderBody;
 use schemas::topics::{ORDER_DECISIONS, ORDER_INTENTS};
+use tokio::sync::mpsc::Sender;
 
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::tails;
+use crate::tails::{read_decision, read_to_end};
 use crate::views::ViewContext;
 
 /// The provider's name in the webhook's path.
 pub(crate) const PROVIDER: &str = "simulated";
+const POLL_MAX: Duration = Duration::from_millis(100);
+const RECORDS_MAX: usize = 4_096;
+/// Pause before the decisions are read anew.
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Started {
     pub(crate) tail: JoinHandle<()>,
@@ -23,7 +33,7 @@ pub(crate) struct Started {
     pub(crate) webhooks: axum::Router,
 }
 
-/// Starts it. Everything it knows it reads from the decisions, from their beginning.
+/// Starts it. Everything it knows it reads from the decisions.
 pub(crate) fn start(config: &Config, context: ViewContext) -> Result<Started, Failure> {
     let url = config.required("payments.provider_url")?;
     let secret = config.required("payments.webhook_secret")?;
@@ -33,18 +43,64 @@ pub(crate) fn start(config: &Config, context: ViewContext) -> Result<Started, Fa
     let log = OutcomeLog::new(context.log.appender(), context.log.partitions(), schema_id);
     let (worker, tell) = Worker::new(client, log);
     let webhooks = webhook::router(PROVIDER, secret, tell.clone());
-    let tail = context.log.tail(ORDER_DECISIONS, |_| TailStart::Beginning)?;
-    let stop = context.stop.clone();
-    let apply = move |records| match context.place::<OrderBody>(ORDER_DECISIONS, records) {
-        Err(error) => tracing::error!(error, "unreadable decision"),
-        Ok(placed) => {
-            let bodies = placed.into_iter().filter_map(|placed| placed.decision.body);
-            let rows: Vec<_> = bodies.flat_map(|body| body.orders).collect();
-            if !rows.is_empty() && tell.blocking_send(Heard::Rows(rows)).is_err() {
-                tracing::debug!("the payments processor has stopped");
+    let run = move || {
+        while !context.stop.load(Ordering::Relaxed) {
+            if let Err(why) = follow(&context, &tell) {
+                tracing::warn!(why, "the payments processor reads the decisions anew");
+                std::thread::sleep(PAUSE);
             }
         }
     };
-    let tail = tails::spawn("payments", tail, stop, apply)?;
+    let thread = std::thread::Builder::new().name("payments".into());
+    let tail =
+        thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))?;
     Ok(Started { tail, worker: tokio::spawn(worker.run()), webhooks })
+}
+
+/// Reads what is asked now, and only then says so: an operation that later decisions settle must not be asked
+/// again, least of all after the provider has forgotten its key. Then follows the decisions.
+fn follow(context: &ViewContext, tell: &Sender<Heard>) -> Result<(), String> {
+    let decoded = |value: &[u8]| -> Result<Decision<OrderBody>, String> {
+        read_decision(&context.schemas, ORDER_DECISIONS, value)
+    };
+    let (mut asked, mut next, mut unreadable) = (BTreeMap::new(), BTreeMap::new(), None);
+    let beginning = |_| TailStart::Beginning;
+    let read = read_to_end(&context.log, ORDER_DECISIONS, beginning, |record| {
+        next.insert(record.partition, record.offset + 1);
+        match decoded(&record.value) {
+            Err(error) => {
+                unreadable = Some(error);
+                return ControlFlow::Break(());
+            }
+            Ok(decision) => {
+                for order in decision.body.into_iter().flat_map(|body| body.orders) {
+                    if order.operation.is_some() {
+                        asked.insert(order.order_id, order);
+                    } else {
+                        asked.remove(&order.order_id);
+                    }
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    read.map_err(|failure| failure.to_string())?;
+    unreadable.map_or(Ok(()), Err)?;
+    let gone = |_| "the worker has stopped".to_owned();
+    tell.blocking_send(Heard::Restart(asked.into_values().collect())).map_err(gone)?;
+    let start =
+        |partition| next.get(&partition).map_or(TailStart::Beginning, |at| TailStart::Offset(*at));
+    let tail = context.log.tail(ORDER_DECISIONS, start);
+    let mut tail = tail.map_err(|failure| failure.to_string())?;
+    while !context.stop.load(Ordering::Relaxed) {
+        let records = tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
+        let mut rows = Vec::new();
+        for record in records {
+            rows.extend(decoded(&record.value)?.body.into_iter().flat_map(|body| body.orders));
+        }
+        if !rows.is_empty() {
+            tell.blocking_send(Heard::Rows(rows)).map_err(gone)?;
+        }
+    }
+    Ok(())
 }

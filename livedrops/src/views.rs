@@ -63,7 +63,7 @@ impl ViewContext {
         thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))
     }
 
-    pub(crate) fn place<B: DeserializeOwned>(
+    fn place<B: DeserializeOwned>(
         &self,
         topic: Topic,
         records: Vec<CommittedRecord>,

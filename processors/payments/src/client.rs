@@ -121,28 +121,50 @@ impl ProviderClient {
         Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
     }
 
-    /// Asks for an operation, or what became of it.
+    /// Asks for an operation, or what became of it. What the provider has never heard of did not happen: an
+    /// authorisation has failed then, anything else is asked for again.
     ///
     /// # Errors
     /// [`NoAnswer`]: the outcome is unknown.
     pub async fn ask(&self, call: &Call, how: How) -> Result<OperationAnswer, NoAnswer> {
-        let key = call.key();
-        let request = match how {
-            How::LookUp => self.http.get(format!("{}/operations/{key}", self.url)),
-            How::Execute => {
-                let body = OperationRequest {
-                    order_id: call.order_id.to_string(),
-                    attempt: call.attempt,
-                    operation: call.kind,
-                    amount: call.amount,
-                    currency: call.currency.clone(),
-                    method: call.method.clone(),
-                };
-                let post = self.http.post(format!("{}/operations", self.url));
-                post.header("idempotency-key", key).json(&body)
+        if how == How::LookUp {
+            let request = self.http.get(format!("{}/operations/{}", self.url, call.key()));
+            let response = request.send().await.map_err(|error| NoAnswer(error.to_string()))?;
+            if response.status() != reqwest::StatusCode::NOT_FOUND {
+                return read(response).await;
             }
+            if call.kind == ProviderOperationKind::Authorise {
+                return Ok(never_happened(call));
+            }
+        }
+        let body = OperationRequest {
+            order_id: call.order_id.to_string(),
+            attempt: call.attempt,
+            operation: call.kind,
+            amount: call.amount,
+            currency: call.currency.clone(),
+            method: call.method.clone(),
         };
-        let answer = async { request.send().await?.error_for_status()?.json().await };
-        answer.await.map_err(|error: reqwest::Error| NoAnswer(error.to_string()))
+        let post = self.http.post(format!("{}/operations", self.url));
+        let sent = post.header("idempotency-key", call.key()).json(&body).send().await;
+        read(sent.map_err(|error| NoAnswer(error.to_string()))?).await
+    }
+}
+
+async fn read(response: reqwest::Response) -> Result<OperationAnswer, NoAnswer> {
+    let answer = async { response.error_for_status()?.json().await };
+    answer.await.map_err(|error: reqwest::Error| NoAnswer(error.to_string()))
+}
+
+fn never_happened(call: &Call) -> OperationAnswer {
+    OperationAnswer {
+        order_id: call.order_id.to_string(),
+        attempt: call.attempt,
+        operation: call.kind,
+        status: Standing::Failed,
+        captured: false,
+        amount: call.amount,
+        currency: call.currency.clone(),
+        detail: Some("unknown to the provider".into()),
     }
 }

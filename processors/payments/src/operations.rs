@@ -69,7 +69,7 @@ pub enum How {
 
 struct Open {
     call: Call,
-    first_asked_at: Option<Millis>,
+    first_asked_at: Millis,
     tries: u32,
     due_at: Millis,
     /// The provider has taken it: from now on it is only asked what became of it.
@@ -103,12 +103,21 @@ impl Operations {
             self.forget(row.order_id);
             if let Some(call) = call {
                 let order = call.order_id;
-                let (first_asked_at, tries, is_taken) = (None, 0, false);
+                // An older process may have asked since the row was written.
+                let (first_asked_at, tries, is_taken) = (row.decided_at, 0, false);
                 self.open
                     .insert(order, Open { call, first_asked_at, tries, due_at: now, is_taken });
                 self.due.insert((now, order));
             }
         }
+    }
+
+    /// Takes every order with an operation, after reading the log anew; what is not among them is settled.
+    pub fn restart(&mut self, rows: Vec<OrderRow>, now: Millis) {
+        let asked: BTreeSet<_> = rows.iter().map(|row| row.order_id).collect();
+        let settled: Vec<_> = self.open.keys().filter(|id| !asked.contains(id)).copied().collect();
+        settled.into_iter().for_each(|order| self.forget(order));
+        self.read(rows, now);
     }
 
     fn forget(&mut self, order: OrderId) {
@@ -126,7 +135,7 @@ impl Operations {
         {
             self.due.remove(&(due_at, order));
             let Some(open) = self.open.get_mut(&order) else { continue };
-            let first = *open.first_asked_at.get_or_insert(now);
+            let first = open.first_asked_at;
             open.tries += 1;
             let looks_up = open.is_taken || now.since(first) > LOOK_UP_AFTER;
             let how = if looks_up { How::LookUp } else { How::Execute };

@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::client::ProviderEvent;
 use crate::worker::Heard;
@@ -97,10 +97,16 @@ pub struct SeenEvents {
 }
 
 impl SeenEvents {
-    /// Whether the id is new.
-    pub fn is_new(&mut self, id: &str) -> bool {
+    /// Whether the id was noted before.
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Notes an id whose event had its effect.
+    pub fn note(&mut self, id: &str) {
         if !self.ids.insert(id.to_owned()) {
-            return false;
+            return;
         }
         self.ages.push_back(id.to_owned());
         if self.ages.len() > EVENTS_MAX
@@ -108,7 +114,6 @@ impl SeenEvents {
         {
             self.ids.remove(&oldest);
         }
-        true
     }
 }
 
@@ -145,12 +150,16 @@ async fn receive(
         Ok(event) => event,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let is_new = endpoint.seen.lock().unwrap_or_else(PoisonError::into_inner).is_new(&event.id);
-    if !is_new {
+    let seen = || endpoint.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if seen().has(&event.id) {
         return (StatusCode::OK, "taken before".into());
     }
-    match endpoint.tell.send(Heard::Event(event.operation)).await {
-        Ok(()) => (StatusCode::OK, "taken".into()),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the payments processor is stopping".into()),
+    // 200 only once the outcome is in the log: until then the provider must send it again.
+    let (taken, answer) = oneshot::channel();
+    let told = endpoint.tell.send(Heard::Event(event.operation, taken)).await;
+    if told.is_ok() && matches!(answer.await, Ok(true)) {
+        seen().note(&event.id);
+        return (StatusCode::OK, "taken".into());
     }
+    (StatusCode::SERVICE_UNAVAILABLE, "the outcome could not be logged; send it again".into())
 }

@@ -9,7 +9,7 @@ use schemas::framing;
 use schemas::order::{OrderIntent, OrderIntentKind, OrderRow, PaymentOutcome};
 use schemas::topics::ORDER_INTENTS;
 use schemas::units::Millis;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{OperationAnswer, ProviderClient};
 use crate::operations::{Call, How, Operations};
@@ -26,8 +26,10 @@ const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(5);
 pub enum Heard {
     /// Order rows of committed decisions, in log order.
     Rows(Vec<OrderRow>),
-    /// An event whose signature was checked.
-    Event(OperationAnswer),
+    /// Every order with an operation, after the decisions were read from their beginning.
+    Restart(Vec<OrderRow>),
+    /// An event whose signature was checked; the answer says whether its outcome is in the log.
+    Event(OperationAnswer, oneshot::Sender<bool>),
     /// An answer to a call, or that there was none.
     Answer(Call, Option<OperationAnswer>),
     /// An outcome was appended, or was not.
@@ -136,6 +138,7 @@ impl Worker {
         let now = Millis(platform::clock::now_ms());
         match heard {
             Heard::Rows(rows) => self.operations.read(rows, now),
+            Heard::Restart(rows) => self.operations.restart(rows, now),
             Heard::Answer(call, None) => {
                 self.under_way -= 1;
                 metrics::counter!("livedrops_payment_calls_unknown_total").increment(1);
@@ -146,11 +149,16 @@ impl Worker {
                 // A pending operation is told by an event; so is what the buyer has to do first.
                 self.operations.await_webhook(&call, now);
                 if let Some(outcome) = answer.outcome() {
-                    self.log_outcome(call, outcome);
+                    self.log_outcome(call, outcome, None);
                 }
             }
-            Heard::Event(event) => {
-                if let Some(outcome) = event.outcome() {
+            Heard::Event(event, taken) => {
+                let Some(outcome) = event.outcome() else {
+                    // Nothing to log: there is no reason to send it again.
+                    let _ = taken.send(true);
+                    return;
+                };
+                {
                     let call = Call {
                         order_id: outcome.order_id,
                         attempt: outcome.attempt,
@@ -159,7 +167,7 @@ impl Worker {
                         currency: outcome.currency.clone(),
                         method: None,
                     };
-                    self.log_outcome(call, outcome);
+                    self.log_outcome(call, outcome, Some(taken));
                 }
             }
             Heard::Appended(call, true) => self.operations.await_log(&call, now),
@@ -167,10 +175,18 @@ impl Worker {
         }
     }
 
-    fn log_outcome(&self, call: Call, outcome: PaymentOutcome) {
+    fn log_outcome(
+        &self,
+        call: Call,
+        outcome: PaymentOutcome,
+        taken: Option<oneshot::Sender<bool>>,
+    ) {
         let (log, tell) = (self.log.clone(), self.tell.clone());
         tokio::spawn(async move {
             let appended = log.append(outcome).await;
+            if let Some(taken) = taken {
+                let _ = taken.send(appended);
+            }
             drop(tell.send(Heard::Appended(call, appended)).await);
         });
     }

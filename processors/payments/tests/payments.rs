@@ -146,9 +146,9 @@ fn only_fresh_events_signed_with_our_secret_are_taken() {
 }
 
 #[test]
-fn an_event_has_an_effect_once() {
+fn an_event_is_known_once_it_had_its_effect() {
     let mut seen = SeenEvents::default();
-    assert!(seen.is_new("evt_1"));
-    assert!(!seen.is_new("evt_1"));
-    assert!(seen.is_new("evt_2"));
+    assert!(!seen.has("evt_1"));
+    seen.note("evt_1");
+    assert!(seen.has("evt_1") && !seen.has("evt_2"));
 }

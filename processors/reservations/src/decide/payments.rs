@@ -79,7 +79,9 @@ pub(super) fn outcome(
         (Kind::Authorise, PaymentState::Declined) if is_current => {
             attempt_failed(&drop, &mut after);
         }
-        (Kind::Capture, PaymentState::Captured) => captured(&mut after),
+        (Kind::Capture, PaymentState::Captured) if at + 1 == order.payments.len() => {
+            captured(&mut after);
+        }
         // A void that nobody asked for: the authorisation lapsed at the provider before it was captured.
         (Kind::Capture, PaymentState::CaptureFailed) | (Kind::Void, PaymentState::Voided)
             if at + 1 == order.payments.len() =>
@@ -106,7 +108,12 @@ fn next_state(state: PaymentState, outcome: &PaymentOutcome, asked: bool) -> Opt
         }
         (Kind::Authorise, Failed, S::Pending | S::NeedsAction) => Some(S::Declined),
         (Kind::Authorise, NeedsAction, S::Pending) => Some(S::NeedsAction),
-        (Kind::Capture, Succeeded, S::Authorised) => Some(S::Captured),
+        // After a failure too: the money is there, and has to go back.
+        (
+            Kind::Capture,
+            Succeeded,
+            S::Authorised | S::CaptureFailed | S::Voided | S::VoidFailed,
+        ) => Some(S::Captured),
         (Kind::Capture, Failed, S::Authorised) if asked => Some(S::CaptureFailed),
         (Kind::Void, Succeeded, S::Authorised) => Some(S::Voided),
         (Kind::Void, Failed, S::Authorised) if asked => Some(S::VoidFailed),

@@ -71,6 +71,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             }
             return Err(Refused::UnknownFormat(what).into());
         }
+        if position.logic_version > P::LOGIC_VERSION {
+            return Err(newer_logic(position.logic_version, P::LOGIC_VERSION));
+        }
         if position.log_id != log_id {
             return Err(other_log("store", position.log_id, log_id));
         }
@@ -122,10 +125,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             return Err(Refused::BrokenChain { offset }.into());
         };
         if header.logic_version > P::LOGIC_VERSION {
-            let (found, known) = (header.logic_version, P::LOGIC_VERSION);
-            let what =
-                format!("the partition is activated for logic {found}, this build knows {known}");
-            return Err(Refused::UnknownFormat(what).into());
+            return Err(newer_logic(header.logic_version, P::LOGIC_VERSION));
         }
         if let Some(genesis) = &decision.genesis {
             self.check_genesis(genesis, log_id)?;
@@ -251,6 +251,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.position.next_intent_offset = header.next_intent_offset;
         OutgoingDecision { key, value }
     }
+}
+
+fn newer_logic(found: i32, known: i32) -> Stop {
+    let what = format!("the partition is activated for logic {found}, this build knows {known}");
+    Refused::UnknownFormat(what).into()
 }
 
 fn other_log(what: &'static str, found: String, expected: &str) -> Stop {

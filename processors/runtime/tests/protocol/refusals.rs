@@ -95,6 +95,13 @@ fn an_unknown_store_format_refuses() {
 }
 
 #[test]
+fn a_partition_activated_for_newer_rules_refuses_even_with_nothing_to_fold() {
+    let (rig, store) = decided();
+    let store = with_position(store, |position| position.logic_version = 99);
+    assert!(matches!(refusal(&rig, store), Refused::UnknownFormat(_)));
+}
+
+#[test]
 fn undecided_intents_that_are_gone_refuse() {
     let (rig, store) = decided();
     rig.broker.lock().first_intent = 9;
