@@ -24,8 +24,6 @@ use crate::views::ViewContext;
 pub(crate) const PROVIDER: &str = "simulated";
 const POLL_MAX: Duration = Duration::from_millis(100);
 const RECORDS_MAX: usize = 4_096;
-/// Pause before the decisions are read anew.
-const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Started {
     pub(crate) tail: JoinHandle<()>,
@@ -43,17 +41,7 @@ pub(crate) fn start(config: &Config, context: ViewContext) -> Result<Started, Fa
     let log = OutcomeLog::new(context.log.appender(), context.log.partitions(), schema_id);
     let (worker, tell) = Worker::new(client, log);
     let webhooks = webhook::router(PROVIDER, secret, tell.clone());
-    let run = move || {
-        while !context.stop.load(Ordering::Relaxed) {
-            if let Err(why) = follow(&context, &tell) {
-                tracing::warn!(why, "the payments processor reads the decisions anew");
-                std::thread::sleep(PAUSE);
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("payments".into());
-    let tail =
-        thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))?;
+    let tail = context.spawn("payments", move |context| follow(context, &tell))?;
     Ok(Started { tail, worker: tokio::spawn(worker.run()), webhooks })
 }
 

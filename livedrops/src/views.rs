@@ -45,16 +45,16 @@ pub(crate) struct ViewContext {
 type ViewResult = Result<(), String>;
 
 impl ViewContext {
-    /// Runs `fold` until `stop`, again and again.
-    fn spawn(
+    /// Runs `fold` until `stop`, again and again: it starts over from its own position after any error.
+    pub(crate) fn spawn(
         self,
         name: &'static str,
-        fold: impl Fn(&Self) -> ViewResult + Send + 'static,
+        fold: impl Fn(&Self) -> Result<(), String> + Send + 'static,
     ) -> Result<JoinHandle<()>, Failure> {
         let run = move || {
             while !self.stop.load(Ordering::Relaxed) {
                 if let Err(why) = fold(&self) {
-                    tracing::warn!(view = name, why, "the view starts over from its position");
+                    tracing::warn!(reader = name, why, "starts over from its position");
                     std::thread::sleep(PAUSE);
                 }
             }

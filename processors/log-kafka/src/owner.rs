@@ -59,7 +59,7 @@ impl ProducerContext for Context {
 }
 
 /// Without a polling thread: [`OwnedPartition::drain`] serves the delivery reports, and nothing else waits for one,
-/// because a transaction is never aborted, only fenced. Dozens of idle threads that poll cost a fifth of a core.
+/// because a transaction is never aborted, only fenced. Dozens of idle threads would poll for nothing.
 type DecisionProducer = BaseProducer<Context>;
 
 /// One transactional id of the partition.

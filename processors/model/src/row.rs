@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -67,6 +68,15 @@ pub struct QueueKey {
     pub size: u32,
     /// When it came.
     pub position: i64,
+}
+
+impl QueueKey {
+    /// The first place at or after this one in its queue, and whose it is.
+    #[must_use]
+    pub fn next_in(&self, places: &BTreeMap<Self, RowKey>) -> Option<(Self, RowKey)> {
+        let (place, row) = places.range(self..).next()?;
+        (place.queue == self.queue).then_some((*place, *row))
+    }
 }
 
 /// A deadline of a row. Ordered by (deadline, kind, row): the order in which due timers fire.

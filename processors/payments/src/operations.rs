@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::ids::OrderId;
-use schemas::order::{OrderRow, ProviderOperationKind};
+use schemas::order::{OrderRow, PaymentOutcome, ProviderOperationKind};
 use schemas::units::{Millis, MinorUnits};
 
 /// First pause before an operation of unknown outcome is asked again, doubled up to the greatest.
@@ -38,6 +38,19 @@ impl Call {
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}:{}:{}", self.order_id, self.attempt, self.kind.as_str())
+    }
+
+    /// The call that an outcome answers.
+    #[must_use]
+    pub fn answered_by(outcome: &PaymentOutcome) -> Self {
+        Self {
+            order_id: outcome.order_id,
+            attempt: outcome.attempt,
+            kind: outcome.operation,
+            amount: outcome.amount,
+            currency: outcome.currency.clone(),
+            method: None,
+        }
     }
 
     fn of(row: &OrderRow) -> Option<Self> {

@@ -158,17 +158,8 @@ impl Worker {
                     let _ = taken.send(true);
                     return;
                 };
-                {
-                    let call = Call {
-                        order_id: outcome.order_id,
-                        attempt: outcome.attempt,
-                        kind: outcome.operation,
-                        amount: outcome.amount,
-                        currency: outcome.currency.clone(),
-                        method: None,
-                    };
-                    self.log_outcome(call, outcome, Some(taken));
-                }
+                let call = Call::answered_by(&outcome);
+                self.log_outcome(call, outcome, Some(taken));
             }
             Heard::Appended(call, true) => self.operations.await_log(&call, now),
             Heard::Appended(call, false) => self.operations.retry(&call, now),

@@ -210,8 +210,7 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     }
 
     fn next_in_queue(&self, from: &QueueKey) -> Option<(QueueKey, RowKey)> {
-        let (place, row) = self.queues.range(from..).next()?;
-        (place.queue == from.queue).then_some((*place, *row))
+        from.next_in(&self.queues)
     }
 
     fn keys_after(

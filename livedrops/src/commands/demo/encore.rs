@@ -82,11 +82,12 @@ impl EncoreReport {
                 count(OrderStatus::Rejected),
             ),
             format!(
-                "  money    {} charges, {}.{:02} {} kept = log · {} units sold, {} available, {} held",
+                "  money    {} charges, {}.{:02} {} kept {} log · {} units sold, {} available, {} held",
                 self.charges,
                 self.kept / 100,
                 self.kept % 100,
                 self.currency,
+                if self.findings.is_empty() { "=" } else { "≠" },
                 self.sold,
                 self.available,
                 self.reserved

@@ -23,7 +23,7 @@ pub(super) fn go_on(
     work: ContinuationRow,
     stamp: Stamp,
 ) -> Result<OrderBody, ReadFailed> {
-    let drop = rows::read_drop(rows, work.drop_id)?
+    let drop = rows::view_drop(rows, work.drop_id)?
         .ok_or_else(|| ReadFailed(format!("continuation {} has no drop", work.id)))?;
     let mut change = Change::new(rows, stamp);
     let cursor = match work.kind {

@@ -8,7 +8,6 @@ use schemas::ids::{OrderId, VariantId};
 use schemas::order::{ContinuationKind, DropRow, DropStatus};
 
 use super::change::{Change, may_offer};
-use super::stock;
 use crate::rows::{self, StateRow};
 use crate::topology::tag;
 
@@ -84,15 +83,9 @@ pub(super) fn has_offers(rows: &dyn Rows<StateRow>, drop: &DropRow) -> bool {
 }
 
 /// Whether units are still held, so that some may yet come back.
-fn holds_live(change: &Change<'_>, drop: &DropRow) -> Result<bool, ReadFailed> {
+fn holds_live(change: &mut Change<'_>, drop: &DropRow) -> Result<bool, ReadFailed> {
     for variant in &drop.variants {
-        let id = variant.variant_id;
-        let changed = change.body.stocks.iter().find(|stock| stock.variant_id == id);
-        let stock = match changed {
-            Some(stock) => *stock,
-            None => stock::read(change.rows, drop.drop_id, id)?,
-        };
-        if stock.reserved.0 > 0 {
+        if change.stock(drop.drop_id, variant.variant_id)?.reserved.0 > 0 {
             return Ok(true);
         }
     }

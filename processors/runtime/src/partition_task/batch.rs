@@ -279,7 +279,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         }
     }
 
-    fn header(&self, log_time: Millis, decided_at: Millis) -> DecisionHeader {
+    pub(super) fn header(&self, log_time: Millis, decided_at: Millis) -> DecisionHeader {
         DecisionHeader {
             seq: self.position.seq + 1,
             epoch: self.position.epoch,

@@ -219,18 +219,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         Ok(())
     }
 
+    /// Of a record about the ownership itself.
     fn own_header(&self, epoch: i32, now: Millis) -> DecisionHeader {
-        DecisionHeader {
-            seq: self.position.seq + 1,
-            epoch,
-            intent_offset: None,
-            next_intent_offset: self.position.next_intent_offset,
-            intent_id: None,
-            correlation_id: None,
-            log_time: self.position.log_time(),
-            decided_at: now.max(self.position.log_time()),
-            logic_version: self.position.logic_version,
-        }
+        let log_time = self.position.log_time();
+        DecisionHeader { epoch, ..self.header(log_time, now.max(log_time)) }
     }
 
     /// Frames, encodes and chains a decision, and moves the position past it.
