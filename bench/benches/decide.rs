@@ -133,6 +133,7 @@ fn outcome(number: u32, operation: ProviderOperationKind) -> Command {
         amount: MinorUnits(1_999),
         currency: "EUR".into(),
         detail: None,
+        reference: None,
     })
 }
 

@@ -9,7 +9,7 @@ use schemas::topics::DEFAULT_PARTITIONS;
 use crate::failure::Failure;
 
 /// Every setting there is.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 20] = [
     "auth.public_keys",
     "auth.signing_key",
     "clickhouse.database",
@@ -23,7 +23,10 @@ const KNOWN: [&str; 17] = [
     "listen.public",
     "log.kind",
     "log.partitions",
+    "payments.provider",
     "payments.provider_url",
+    "payments.return_url",
+    "payments.secret_key",
     "payments.webhook_secret",
     "postgres.url",
     "log.format",
@@ -46,6 +49,27 @@ impl std::str::FromStr for LogKind {
             "embedded" => Ok(Self::Embedded),
             "kafka" => Ok(Self::Kafka),
             _ => Err("must be `embedded` or `kafka`".into()),
+        }
+    }
+}
+
+/// Who moves the money.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProviderKind {
+    /// A provider of our own: `livedrops provider`.
+    Simulated,
+    /// Stripe.
+    Stripe,
+}
+
+impl std::str::FromStr for ProviderKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "simulated" => Ok(Self::Simulated),
+            "stripe" => Ok(Self::Stripe),
+            _ => Err("must be `simulated` or `stripe`".into()),
         }
     }
 }

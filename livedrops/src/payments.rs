@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use payments::client::ProviderClient;
+use payments::client::SimulatedProvider;
+use payments::provider::{NoAnswer, Provider};
+use payments::stripe::{Stripe, StripeAccount};
 use payments::webhook;
 use payments::worker::{Heard, OutcomeLog, Worker};
 use runtime::TailStart;
@@ -15,13 +17,11 @@ use schemas::order::OrderBody;
 use schemas::topics::{ORDER_DECISIONS, ORDER_INTENTS};
 use tokio::sync::mpsc::Sender;
 
-use crate::config::Config;
+use crate::config::{Config, ProviderKind};
 use crate::failure::Failure;
 use crate::tails::{read_decision, read_to_end};
 use crate::views::ViewContext;
 
-/// The provider's name in the webhook's path.
-pub(crate) const PROVIDER: &str = "simulated";
 const POLL_MAX: Duration = Duration::from_millis(100);
 const RECORDS_MAX: usize = 4_096;
 
@@ -31,16 +31,34 @@ pub(crate) struct Started {
     pub(crate) webhooks: axum::Router,
 }
 
-/// Starts it. Everything it knows it reads from the decisions.
+/// Starts it, with the provider of the settings.
 pub(crate) fn start(config: &Config, context: ViewContext) -> Result<Started, Failure> {
     let url = config.required("payments.provider_url")?;
+    let unusable = |error: NoAnswer| Failure::usage("payments.provider_url", error);
+    match config.0.parsed("payments.provider", ProviderKind::Simulated)? {
+        ProviderKind::Simulated => {
+            start_with(config, context, SimulatedProvider::new(&url).map_err(unusable)?)
+        }
+        ProviderKind::Stripe => {
+            let secret_key = config.required("payments.secret_key")?;
+            let return_url = config.0.get("payments.return_url").map(str::to_owned);
+            let stripe = Stripe::new(StripeAccount { url, secret_key, return_url });
+            start_with(config, context, stripe.map_err(unusable)?)
+        }
+    }
+}
+
+/// Everything it knows it reads from the decisions.
+fn start_with<P: Provider>(
+    config: &Config,
+    context: ViewContext,
+    provider: P,
+) -> Result<Started, Failure> {
     let secret = config.required("payments.webhook_secret")?;
-    let client = ProviderClient::new(&url)
-        .map_err(|error| Failure::usage("payments.provider_url", error))?;
     let schema_id = context.schemas.write_id(ORDER_INTENTS.subject);
     let log = OutcomeLog::new(context.log.appender(), context.log.partitions(), schema_id);
-    let (worker, tell) = Worker::new(client, log);
-    let webhooks = webhook::router(PROVIDER, secret, tell.clone());
+    let (worker, tell) = Worker::new(provider, log);
+    let webhooks = webhook::router::<P>(secret, tell.clone());
     let tail = context.spawn("payments", move |context| follow(context, &tell))?;
     Ok(Started { tail, worker: tokio::spawn(worker.run()), webhooks })
 }

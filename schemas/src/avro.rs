@@ -22,7 +22,7 @@ pub struct SchemaVersion {
 }
 
 /// Every version ever released, oldest first per subject.
-pub const RELEASED: [SchemaVersion; 6] = [
+pub const RELEASED: [SchemaVersion; 8] = [
     SchemaVersion {
         subject: ORDER_INTENTS.subject,
         version: 1,
@@ -42,6 +42,16 @@ pub const RELEASED: [SchemaVersion; 6] = [
         subject: ORDER_DECISIONS.subject,
         version: 2,
         text: include_str!("../avro/order_decision.v2.avsc"),
+    },
+    SchemaVersion {
+        subject: ORDER_INTENTS.subject,
+        version: 3,
+        text: include_str!("../avro/order_intent.v3.avsc"),
+    },
+    SchemaVersion {
+        subject: ORDER_DECISIONS.subject,
+        version: 3,
+        text: include_str!("../avro/order_decision.v3.avsc"),
     },
     SchemaVersion {
         subject: FOLLOW_INTENTS.subject,

@@ -141,6 +141,7 @@ impl Payments {
             amount: order.total,
             currency: order.currency.clone(),
             detail: None,
+            reference: None,
         };
         self.answers.insert(call, outcome.clone());
         outcome

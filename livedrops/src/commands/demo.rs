@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use payments::client::SimulatedProvider;
+use payments::provider::Provider as _;
 use payments::simulated::{Rates, Webhooks};
 use platform::telemetry::{self, LogFormat};
 use serde_json::{Value, json};
@@ -24,7 +26,6 @@ use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::node::{Node, Roles};
 use crate::owners::ProcessorName;
-use crate::payments::PROVIDER;
 use crate::proof::{Proof, prove};
 use encore::{Encore, EncoreFlags, EncoreReport};
 use report::DemoReport;
@@ -161,7 +162,7 @@ impl Demo {
         let node = reserved.local_addr().map_err(Failure::unreachable)?;
         drop(reserved);
         config.0.set("listen.public", Some(node.to_string()));
-        let url = format!("http://{node}/webhooks/{PROVIDER}");
+        let url = format!("http://{node}/webhooks/{}", SimulatedProvider::NAME);
         let webhooks = Some(Webhooks { url, secret: secret.clone() });
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::unreachable)?;
         let provider = listener.local_addr().map_err(Failure::unreachable)?;

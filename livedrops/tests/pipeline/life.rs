@@ -4,7 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::Duration;
 
-use payments::webhook::{SIGNATURE_HEADER, sign};
+use payments::client::SimulatedProvider;
+use payments::provider::Provider as _;
+use payments::webhook::sign;
 use platform::clock::{monotonic, random_uuid};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ struct Paying {
 }
 
 /// An address that was free a moment ago: two processes need to know each other's before either listens.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -61,7 +63,7 @@ async fn paying(site: &Site) -> Paying {
 }
 
 /// Reads an order until it has a status.
-async fn until(client: &Client, order: &str, status: &str) -> Value {
+pub(crate) async fn until(client: &Client, order: &str, status: &str) -> Value {
     let started = monotonic();
     loop {
         let (_, body) = client.get(&format!("/orders/{order}")).await;
@@ -73,7 +75,7 @@ async fn until(client: &Client, order: &str, status: &str) -> Value {
     }
 }
 
-fn paid_drop(stock: i64) -> Value {
+pub(crate) fn paid_drop(stock: i64) -> Value {
     let mut request = drop_request(stock);
     request["price"]["amount"] = json!(1_999);
     request["waitlist"] = json!(true);
@@ -221,7 +223,7 @@ async fn malformed_commands_name_the_field_and_forged_webhooks_are_refused() {
     ] {
         let request = reqwest::Client::new()
             .post(format!("{}/webhooks/simulated", node.url))
-            .header(SIGNATURE_HEADER, signature.clone())
+            .header(SimulatedProvider::SIGNATURE_HEADER, signature.clone())
             .body(body.clone());
         assert_eq!(request.send().await.unwrap().status().as_u16(), expected, "{signature}");
     }

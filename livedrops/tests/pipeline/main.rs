@@ -1,6 +1,6 @@
 //! The program as its users meet it: processes, HTTP, real Kafka, registry, Postgres and `ClickHouse` engine.
 //!
-//! `make test` starts the servers; alone: `deploy/stack run --with postgres,clickhouse,kafka -- cargo test --workspace`.
+//! `make test` starts the servers; alone: `deploy/stack run --with postgres,clickhouse,kafka,stripe -- cargo test --workspace`.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
@@ -10,3 +10,4 @@ mod http;
 mod kafka;
 mod life;
 mod refusals;
+mod stripe;

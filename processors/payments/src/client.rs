@@ -1,4 +1,4 @@
-//! The provider over HTTP.
+//! Calls the simulated provider ([`crate::simulated`]) over HTTP.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use schemas::units::MinorUnits;
 use serde::{Deserialize, Serialize};
 
 use crate::operations::{Call, How};
+use crate::provider::{NoAnswer, Provider, ProviderEvent};
 
 /// A call that takes longer has an unknown outcome.
 const CALL_MAX: Duration = Duration::from_secs(3);
@@ -65,10 +66,10 @@ pub struct OperationAnswer {
     pub detail: Option<String>,
 }
 
-/// An event that the provider sends.
+/// An event as the provider sends it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ProviderEvent {
+pub struct Event {
     /// The same at every delivery.
     pub id: String,
     /// What happened.
@@ -77,8 +78,7 @@ pub struct ProviderEvent {
 
 impl OperationAnswer {
     /// The outcome for the log; `None` while there is none, or where the order id is nobody's.
-    #[must_use]
-    pub fn outcome(&self) -> Option<PaymentOutcome> {
+    fn outcome(self) -> Option<PaymentOutcome> {
         let result = match self.status {
             Standing::Succeeded => ProviderResult::Succeeded,
             Standing::Failed => ProviderResult::Failed,
@@ -92,49 +92,45 @@ impl OperationAnswer {
             result,
             captured: self.captured,
             amount: self.amount,
-            currency: self.currency.clone(),
-            detail: self.detail.clone(),
+            currency: self.currency,
+            detail: self.detail,
+            reference: None,
         })
     }
 }
 
-/// Why there is no answer: the outcome is unknown, whatever the reason.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the provider gave no answer: {0}")]
-pub struct NoAnswer(String);
-
-/// Calls one provider.
+/// Calls the simulated provider.
 #[derive(Clone, Debug)]
-pub struct ProviderClient {
+pub struct SimulatedProvider {
     http: reqwest::Client,
     url: String,
 }
 
-impl ProviderClient {
+impl SimulatedProvider {
     /// A client of the provider at `url`.
     ///
     /// # Errors
     /// Where no HTTP client can be made.
     pub fn new(url: &str) -> Result<Self, NoAnswer> {
-        let http = reqwest::Client::builder().timeout(CALL_MAX).build();
-        let http = http.map_err(|error| NoAnswer(error.to_string()))?;
+        let http = reqwest::Client::builder().timeout(CALL_MAX).build()?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned() })
     }
+}
 
-    /// Asks for an operation, or what became of it. What the provider has never heard of did not happen: an
-    /// authorisation has failed then, anything else is asked for again.
-    ///
-    /// # Errors
-    /// [`NoAnswer`]: the outcome is unknown.
-    pub async fn ask(&self, call: &Call, how: How) -> Result<OperationAnswer, NoAnswer> {
-        if how == How::LookUp {
+impl Provider for SimulatedProvider {
+    const NAME: &'static str = "simulated";
+    const SIGNATURE_HEADER: &'static str = "provider-signature";
+
+    /// Its buyer always takes the step: giving up finds out what became of it.
+    async fn ask(&self, call: &Call, how: How) -> Result<Option<PaymentOutcome>, NoAnswer> {
+        if how != How::Execute {
             let request = self.http.get(format!("{}/operations/{}", self.url, call.key()));
-            let response = request.send().await.map_err(|error| NoAnswer(error.to_string()))?;
+            let response = request.send().await?;
             if response.status() != reqwest::StatusCode::NOT_FOUND {
                 return read(response).await;
             }
             if call.kind == ProviderOperationKind::Authorise {
-                return Ok(never_happened(call));
+                return Ok(Some(call.failed("unknown to the provider")));
             }
         }
         let body = OperationRequest {
@@ -146,25 +142,16 @@ impl ProviderClient {
             method: call.method.clone(),
         };
         let post = self.http.post(format!("{}/operations", self.url));
-        let sent = post.header("idempotency-key", call.key()).json(&body).send().await;
-        read(sent.map_err(|error| NoAnswer(error.to_string()))?).await
+        read(post.header("idempotency-key", call.key()).json(&body).send().await?).await
+    }
+
+    fn read_event(body: &[u8]) -> Result<ProviderEvent, serde_json::Error> {
+        let event: Event = serde_json::from_slice(body)?;
+        Ok(ProviderEvent { id: event.id, outcome: event.operation.outcome() })
     }
 }
 
-async fn read(response: reqwest::Response) -> Result<OperationAnswer, NoAnswer> {
-    let answer = async { response.error_for_status()?.json().await };
-    answer.await.map_err(|error: reqwest::Error| NoAnswer(error.to_string()))
-}
-
-fn never_happened(call: &Call) -> OperationAnswer {
-    OperationAnswer {
-        order_id: call.order_id.to_string(),
-        attempt: call.attempt,
-        operation: call.kind,
-        status: Standing::Failed,
-        captured: false,
-        amount: call.amount,
-        currency: call.currency.clone(),
-        detail: Some("unknown to the provider".into()),
-    }
+async fn read(response: reqwest::Response) -> Result<Option<PaymentOutcome>, NoAnswer> {
+    let answer: OperationAnswer = response.error_for_status()?.json().await?;
+    Ok(answer.outcome())
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::ids::OrderId;
-use schemas::order::{OrderRow, PaymentOutcome, ProviderOperationKind};
+use schemas::order::{
+    OrderRow, PaymentOutcome, PaymentState, ProviderOperationKind, ProviderResult,
+};
 use schemas::units::{Millis, MinorUnits};
 
 /// First pause before an operation of unknown outcome is asked again, doubled up to the greatest.
@@ -15,6 +17,9 @@ const WEBHOOK_PAUSE: Millis = Millis(60_000);
 const LOG_PAUSE: Millis = Millis(30_000);
 /// Providers forget keys after a day: a repeated call would be a second one. From here on it is only looked up.
 const LOOK_UP_AFTER: Millis = Millis::from_seconds(23 * 3_600);
+/// A step that the buyer has not taken so long after the units went back is called off: until then a late success
+/// may still revive the order.
+const GIVE_UP_AFTER: Millis = Millis::from_seconds(3_600);
 
 /// One operation for one attempt of one order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +36,8 @@ pub struct Call {
     pub currency: String,
     /// The buyer's opaque reference.
     pub method: Option<String>,
+    /// The provider's own name of the charge, once it told one.
+    pub reference: Option<String>,
 }
 
 impl Call {
@@ -50,20 +57,50 @@ impl Call {
             amount: outcome.amount,
             currency: outcome.currency.clone(),
             method: None,
+            reference: outcome.reference.clone(),
         }
     }
 
-    fn of(row: &OrderRow) -> Option<Self> {
+    /// The outcome of an operation that did not succeed.
+    #[must_use]
+    pub fn failed(&self, why: &str) -> PaymentOutcome {
+        PaymentOutcome { detail: Some(why.to_owned()), ..self.outcome(ProviderResult::Failed) }
+    }
+
+    /// An outcome of this operation, for the amount that was asked for.
+    #[must_use]
+    pub fn outcome(&self, result: ProviderResult) -> PaymentOutcome {
+        PaymentOutcome {
+            order_id: self.order_id,
+            attempt: self.attempt,
+            operation: self.kind,
+            result,
+            captured: false,
+            amount: self.amount,
+            currency: self.currency.clone(),
+            detail: None,
+            reference: self.reference.clone(),
+        }
+    }
+
+    fn of(row: &OrderRow) -> Option<(Self, Waits)> {
         let operation = row.operation?;
         let attempt = row.payments.iter().find(|p| p.attempt == operation.attempt)?;
-        Some(Self {
+        let waits = match attempt.state {
+            PaymentState::NeedsAction if row.status.holds_units() => Waits::ForTheBuyer,
+            PaymentState::NeedsAction => Waits::InVain { since: row.decided_at },
+            _ => Waits::ForTheProvider,
+        };
+        let call = Self {
             order_id: row.order_id,
             attempt: operation.attempt,
             kind: operation.kind,
             amount: row.total,
             currency: row.currency.clone(),
             method: attempt.method.clone(),
-        })
+            reference: attempt.reference.clone(),
+        };
+        Some((call, waits))
     }
 
     fn is_same_operation(&self, other: &Self) -> bool {
@@ -78,15 +115,43 @@ pub enum How {
     Execute,
     /// Say what became of it.
     LookUp,
+    /// The buyer never took the step, and the units are gone: call it off, or say what became of it.
+    GiveUp,
+}
+
+/// Who has to move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Waits {
+    ForTheProvider,
+    /// The log has told the buyer what to do.
+    ForTheBuyer,
+    /// The same, but the order holds nothing any more.
+    InVain {
+        since: Millis,
+    },
 }
 
 struct Open {
     call: Call,
+    waits: Waits,
     first_asked_at: Millis,
     tries: u32,
     due_at: Millis,
     /// The provider has taken it: from now on it is only asked what became of it.
     is_taken: bool,
+}
+
+impl Open {
+    fn how(&self, now: Millis) -> How {
+        match self.waits {
+            Waits::InVain { since } if now.since(since) > GIVE_UP_AFTER => How::GiveUp,
+            Waits::ForTheProvider if !self.is_taken => {
+                let forgotten = now.since(self.first_asked_at) > LOOK_UP_AFTER;
+                if forgotten { How::LookUp } else { How::Execute }
+            }
+            _ => How::LookUp,
+        }
+    }
 }
 
 /// Every operation that is due, under way or answered but not yet in the log.
@@ -106,20 +171,24 @@ impl Operations {
     /// Takes order rows in log order: the last one says what is asked now.
     pub fn read(&mut self, rows: impl IntoIterator<Item = OrderRow>, now: Millis) {
         for row in rows {
-            let call = Call::of(&row);
-            let known = self.open.get(&row.order_id);
-            if let (Some(call), Some(known)) = (&call, known)
+            let asked = Call::of(&row);
+            if let Some((call, waits)) = &asked
+                && let Some(known) = self.open.get_mut(&row.order_id)
                 && call.is_same_operation(&known.call)
             {
-                continue; // under way already
+                // Under way already; the row may tell more of it.
+                known.call.reference.clone_from(&call.reference);
+                known.waits = *waits;
+                continue;
             }
             self.forget(row.order_id);
-            if let Some(call) = call {
+            if let Some((call, waits)) = asked {
                 let order = call.order_id;
                 // An older process may have asked since the row was written.
-                let (first_asked_at, tries, is_taken) = (row.decided_at, 0, false);
-                self.open
-                    .insert(order, Open { call, first_asked_at, tries, due_at: now, is_taken });
+                let first_asked_at = row.decided_at;
+                let open =
+                    Open { call, waits, first_asked_at, tries: 0, due_at: now, is_taken: false };
+                self.open.insert(order, open);
                 self.due.insert((now, order));
             }
         }
@@ -148,13 +217,18 @@ impl Operations {
         {
             self.due.remove(&(due_at, order));
             let Some(open) = self.open.get_mut(&order) else { continue };
-            let first = open.first_asked_at;
             open.tries += 1;
-            let looks_up = open.is_taken || now.since(first) > LOOK_UP_AFTER;
-            let how = if looks_up { How::LookUp } else { How::Execute };
-            taken.push((open.call.clone(), how));
+            taken.push((open.call.clone(), open.how(now)));
         }
         taken
+    }
+
+    /// Whether the log would learn something from an answer: that the buyer has a step to take is told once.
+    #[must_use]
+    pub fn is_news(&self, outcome: &PaymentOutcome) -> bool {
+        let known = self.open.get(&outcome.order_id);
+        outcome.result != ProviderResult::NeedsAction
+            || known.is_none_or(|open| open.waits == Waits::ForTheProvider)
     }
 
     /// Nobody knows what became of it: ask again, later and later, with the same key.

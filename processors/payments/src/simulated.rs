@@ -16,8 +16,9 @@ use schemas::order::ProviderOperationKind as Kind;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::client::{OperationAnswer, OperationRequest, ProviderEvent, Standing};
-use crate::webhook::{SIGNATURE_HEADER, sign};
+use crate::client::{Event, OperationAnswer, OperationRequest, SimulatedProvider, Standing};
+use crate::provider::Provider as _;
+use crate::webhook::sign;
 
 /// Longer than any client waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -191,7 +192,7 @@ impl Provider {
         let copies = if self.happens(self.rates.duplicates, "duplicate", key) { 2 } else { 1 };
         let late = self.happens(self.rates.late, "late", key);
         let delay = if late { self.rates.late_by } else { delay };
-        let event = ProviderEvent { id: format!("evt_{key}"), operation: answer };
+        let event = Event { id: format!("evt_{key}"), operation: answer };
         for copy in 0..copies {
             let (provider, webhooks, event) = (self.clone(), webhooks.clone(), event.clone());
             tokio::spawn(async move {
@@ -201,14 +202,17 @@ impl Provider {
         }
     }
 
-    async fn deliver(&self, webhooks: &Webhooks, event: &ProviderEvent) {
+    async fn deliver(&self, webhooks: &Webhooks, event: &Event) {
         let Ok(body) = serde_json::to_vec(event) else { return };
         for attempt in 0..DELIVERIES_MAX {
             let now_seconds = platform::clock::now_ms() / 1_000;
             let request = self
                 .http
                 .post(&webhooks.url)
-                .header(SIGNATURE_HEADER, sign(&webhooks.secret, &body, now_seconds))
+                .header(
+                    SimulatedProvider::SIGNATURE_HEADER,
+                    sign(&webhooks.secret, &body, now_seconds),
+                )
                 .header("content-type", "application/json")
                 .body(body.clone());
             if request.send().await.is_ok_and(|response| response.status().is_success()) {

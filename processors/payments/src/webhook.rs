@@ -15,11 +15,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::ProviderEvent;
+use crate::provider::Provider;
 use crate::worker::Heard;
 
-/// Header of the signature.
-pub const SIGNATURE_HEADER: &str = "provider-signature";
 /// Older and newer events are refused.
 const TOLERANCE_SECONDS: i64 = 300;
 /// Event ids remembered: more than arrive within the tolerance.
@@ -29,7 +27,7 @@ const EVENTS_MAX: usize = 200_000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refused {
     /// No signature, or not of this form.
-    #[error("the Provider-Signature header is missing or malformed")]
+    #[error("the signature header is missing or malformed")]
     Malformed,
     /// Signed by somebody else, or altered.
     #[error("the signature does not match")]
@@ -127,26 +125,26 @@ struct Endpoint {
 }
 
 /// `POST /webhooks/{provider}`: events go to the worker, never straight to the log.
-pub fn router(provider: &str, secret: String, tell: mpsc::Sender<Heard>) -> Router {
+pub fn router<P: Provider>(secret: String, tell: mpsc::Sender<Heard>) -> Router {
     let endpoint = Arc::new(Endpoint { secret, seen: Mutex::default(), tell });
     Router::new()
-        .route(&format!("/webhooks/{provider}"), post(receive))
+        .route(&format!("/webhooks/{}", P::NAME), post(receive::<P>))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(endpoint)
 }
 
-async fn receive(
+async fn receive<P: Provider>(
     State(endpoint): State<Arc<Endpoint>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
-    let signature = headers.get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
+    let signature = headers.get(P::SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
     let now_seconds = platform::clock::now_ms() / 1_000;
     if let Err(refused) = verify(&endpoint.secret, signature, &body, now_seconds) {
         tracing::warn!(%refused, "a webhook was refused");
         return (StatusCode::BAD_REQUEST, refused.to_string());
     }
-    let event: ProviderEvent = match serde_json::from_slice(&body) {
+    let event = match P::read_event(&body) {
         Ok(event) => event,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()),
     };
@@ -154,9 +152,13 @@ async fn receive(
     if seen().has(&event.id) {
         return (StatusCode::OK, "taken before".into());
     }
+    let Some(outcome) = event.outcome else {
+        // Nothing to log: there is no reason to send it again.
+        return (StatusCode::OK, "nothing we asked for".into());
+    };
     // 200 only once the outcome is in the log: until then the provider must send it again.
     let (taken, answer) = oneshot::channel();
-    let told = endpoint.tell.send(Heard::Event(event.operation, taken)).await;
+    let told = endpoint.tell.send(Heard::Event(outcome, taken)).await;
     if told.is_ok() && matches!(answer.await, Ok(true)) {
         seen().note(&event.id);
         return (StatusCode::OK, "taken".into());

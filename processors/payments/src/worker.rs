@@ -11,8 +11,8 @@ use schemas::topics::ORDER_INTENTS;
 use schemas::units::Millis;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::{OperationAnswer, ProviderClient};
 use crate::operations::{Call, How, Operations};
+use crate::provider::{NoAnswer, Provider};
 
 /// Calls under way at once.
 const CALLS_MAX: usize = 128;
@@ -28,10 +28,10 @@ pub enum Heard {
     Rows(Vec<OrderRow>),
     /// Every order with an operation, after the decisions were read from their beginning.
     Restart(Vec<OrderRow>),
-    /// An event whose signature was checked; the answer says whether its outcome is in the log.
-    Event(OperationAnswer, oneshot::Sender<bool>),
-    /// An answer to a call, or that there was none.
-    Answer(Call, Option<OperationAnswer>),
+    /// What an event tells whose signature was checked; the answer says whether it is in the log.
+    Event(PaymentOutcome, oneshot::Sender<bool>),
+    /// An answer to a call, or that there was none. No outcome: an event will tell.
+    Answer(Call, Result<Option<PaymentOutcome>, NoAnswer>),
     /// An outcome was appended, or was not.
     Appended(Call, bool),
 }
@@ -83,22 +83,22 @@ impl OutcomeLog {
 
 /// The payments processor.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<P> {
     operations: Operations,
-    client: ProviderClient,
+    provider: P,
     log: OutcomeLog,
     heard: mpsc::Receiver<Heard>,
     tell: mpsc::Sender<Heard>,
     under_way: usize,
 }
 
-impl Worker {
+impl<P: Provider> Worker<P> {
     /// A worker and the way to talk to it. It ends when it is aborted.
     #[must_use]
-    pub fn new(client: ProviderClient, log: OutcomeLog) -> (Self, mpsc::Sender<Heard>) {
+    pub fn new(provider: P, log: OutcomeLog) -> (Self, mpsc::Sender<Heard>) {
         let (tell, heard) = mpsc::channel(4 * CALLS_MAX);
         let operations = Operations::default();
-        let worker = Self { operations, client, log, heard, tell: tell.clone(), under_way: 0 };
+        let worker = Self { operations, provider, log, heard, tell: tell.clone(), under_way: 0 };
         (worker, tell)
     }
 
@@ -125,12 +125,10 @@ impl Worker {
 
     fn call(&mut self, call: Call, how: How) {
         self.under_way += 1;
-        let (client, tell) = (self.client.clone(), self.tell.clone());
+        let (provider, tell) = (self.provider.clone(), self.tell.clone());
         tokio::spawn(async move {
-            let answer = client.ask(&call, how).await;
-            let answer = answer
-                .inspect_err(|error| tracing::debug!(%error, key = call.key(), "unknown outcome"));
-            drop(tell.send(Heard::Answer(call, answer.ok())).await);
+            let answer = provider.ask(&call, how).await;
+            drop(tell.send(Heard::Answer(call, answer)).await);
         });
     }
 
@@ -139,27 +137,22 @@ impl Worker {
         match heard {
             Heard::Rows(rows) => self.operations.read(rows, now),
             Heard::Restart(rows) => self.operations.restart(rows, now),
-            Heard::Answer(call, None) => {
+            Heard::Answer(call, Err(error)) => {
                 self.under_way -= 1;
+                tracing::debug!(%error, key = call.key(), "unknown outcome");
                 metrics::counter!("livedrops_payment_calls_unknown_total").increment(1);
                 self.operations.retry(&call, now);
             }
-            Heard::Answer(call, Some(answer)) => {
+            Heard::Answer(call, Ok(outcome)) => {
                 self.under_way -= 1;
                 // A pending operation is told by an event; so is what the buyer has to do first.
                 self.operations.await_webhook(&call, now);
-                if let Some(outcome) = answer.outcome() {
+                if let Some(outcome) = outcome.filter(|outcome| self.operations.is_news(outcome)) {
                     self.log_outcome(call, outcome, None);
                 }
             }
-            Heard::Event(event, taken) => {
-                let Some(outcome) = event.outcome() else {
-                    // Nothing to log: there is no reason to send it again.
-                    let _ = taken.send(true);
-                    return;
-                };
-                let call = Call::answered_by(&outcome);
-                self.log_outcome(call, outcome, Some(taken));
+            Heard::Event(outcome, taken) => {
+                self.log_outcome(Call::answered_by(&outcome), outcome, Some(taken));
             }
             Heard::Appended(call, true) => self.operations.await_log(&call, now),
             Heard::Appended(call, false) => self.operations.retry(&call, now),

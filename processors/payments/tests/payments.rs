@@ -7,6 +7,7 @@ use payments::webhook::{Refused, SeenEvents, sign, verify};
 use schemas::ids::{DropId, Hash, OrderId, ProductId, UserId};
 use schemas::order::{
     OrderRow, OrderStatus, PaymentRow, PaymentState, ProviderOperation, ProviderOperationKind,
+    ProviderResult,
 };
 use schemas::units::{Millis, MinorUnits};
 
@@ -16,6 +17,7 @@ fn row(kind: Option<ProviderOperationKind>, attempt: i32) -> OrderRow {
         method: Some("pm".into()),
         state: PaymentState::Pending,
         detail: None,
+        reference: None,
     });
     OrderRow {
         order_id: OrderId([1; 16]),
@@ -117,6 +119,53 @@ fn after_23_hours_a_key_is_only_looked_up() {
         operations.retry(&call, Millis(at - 60_000));
     }
     assert_eq!(how, vec![How::Execute, How::Execute, How::LookUp]);
+}
+
+#[test]
+fn what_the_log_settled_while_the_processor_was_away_is_not_asked() {
+    let mut operations = Operations::default();
+    let other = OrderRow { order_id: OrderId([7; 16]), ..row(CAPTURE, 1) };
+    operations.read([row(AUTHORISE, 1), other.clone()], Millis(0));
+    operations.restart(vec![other], Millis(5));
+    let asked = operations.take_due(Millis(5), 10);
+    assert_eq!(asked.iter().map(|(call, _)| call.order_id).collect::<Vec<_>>(), [OrderId([7; 16])]);
+}
+
+#[test]
+fn the_age_of_an_operation_counts_from_its_decision_not_from_a_restart() {
+    let mut operations = Operations::default();
+    let day = 24 * 3_600_000;
+    operations.restart(vec![row(CAPTURE, 1)], Millis(day));
+    assert_eq!(operations.take_due(Millis(day), 1)[0].1, How::LookUp);
+}
+
+#[test]
+fn an_untaken_step_at_the_bank_is_told_once_and_called_off_when_the_units_are_gone() {
+    let waiting = |status, decided_at| {
+        let mut order = OrderRow { status, decided_at, ..row(AUTHORISE, 1) };
+        order.payments[0].state = PaymentState::NeedsAction;
+        order
+    };
+    let mut operations = Operations::default();
+    operations.read([row(AUTHORISE, 1)], Millis(0));
+    let (call, _) = operations.take_due(Millis(0), 1).remove(0);
+    let told = call.outcome(ProviderResult::NeedsAction);
+    assert!(operations.is_news(&told));
+    operations.read([waiting(OrderStatus::Reserved, Millis(10))], Millis(10));
+    assert!(!operations.is_news(&told));
+    assert!(operations.is_news(&call.outcome(ProviderResult::Succeeded)));
+    let expired_at = 600_000;
+    operations.read([waiting(OrderStatus::Expired, Millis(expired_at))], Millis(expired_at));
+    for (after, expected) in [(0, How::LookUp), (3_600_000, How::LookUp), (3_600_001, How::GiveUp)]
+    {
+        let now = Millis(expired_at + after);
+        operations.retry(&call, Millis(now.0 - 60_000));
+        assert_eq!(
+            operations.take_due(now, 1)[0].1,
+            expected,
+            "{after} ms after the units went back"
+        );
+    }
 }
 
 /// Signature, body, now, verdict.

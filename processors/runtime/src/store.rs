@@ -7,7 +7,7 @@ use schemas::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Version of the store layout: row encodings, timer index, position. Another one refuses to start.
-pub const STORE_FORMAT: u32 = 2;
+pub const STORE_FORMAT: u32 = 3;
 
 /// Leading byte of timer index keys; processors' table tags stay below it.
 pub const TIMER_TAG: u8 = 0xf0;

@@ -206,6 +206,9 @@ pub struct PaymentOutcome {
     pub currency: String,
     /// Why it failed, or where the buyer has to go.
     pub detail: Option<String>,
+    /// The provider's own name of the charge: later operations ask for it by this.
+    #[serde(default)]
+    pub reference: Option<String>,
 }
 
 /// Units added to or taken from what is available.

@@ -153,6 +153,9 @@ pub struct PaymentRow {
     pub state: PaymentState,
     /// Why it failed, or where the buyer has to go.
     pub detail: Option<String>,
+    /// The provider's own name of the charge, once it told one.
+    #[serde(default)]
+    pub reference: Option<String>,
 }
 
 /// The one thing the provider is asked for now.

@@ -70,8 +70,8 @@ fn golden(name: &str, bytes: &[u8]) {
 
 #[test]
 fn released_bytes_never_change() {
-    golden("order_intent.v2", &encoded(&avro::ORDER_INTENT, &samples::full_order_intent()));
-    golden("order_decision.v2", &encoded(&avro::ORDER_DECISION, &samples::full_order_decision()));
+    golden("order_intent.v3", &encoded(&avro::ORDER_INTENT, &samples::full_order_intent()));
+    golden("order_decision.v3", &encoded(&avro::ORDER_DECISION, &samples::full_order_decision()));
     golden("follow_intent.v1", &encoded(&avro::FOLLOW_INTENT, &samples::full_follow_intent()));
     golden(
         "follow_decision.v1",
@@ -110,6 +110,19 @@ fn what_version_1_wrote_is_read_as_it_was_meant() {
     let order = &body.orders[0];
     assert_eq!((&order.payments, order.operation, order.from_waitlist), (&vec![], None, false));
     assert_eq!(order.lines, samples::order_row().lines);
+}
+
+#[test]
+fn what_version_2_wrote_is_read_as_it_was_meant() {
+    let intent: OrderIntent = released("order_intent.v2", "order-intents-value", 2);
+    let mut expected = samples::full_order_intent();
+    expected.payment_outcome.as_mut().unwrap().reference = None;
+    assert_eq!(intent, expected);
+
+    let decision: Decision<OrderBody> = released("order_decision.v2", "order-decisions-value", 2);
+    let mut expected = samples::order_row();
+    expected.payments[0].reference = None;
+    assert_eq!(decision.body.unwrap().orders, vec![expected]);
 }
 
 #[test]

@@ -71,6 +71,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             amount: MinorUnits(3_998),
             currency: "EUR".into(),
             detail: Some("insufficient_funds".into()),
+            reference: Some("pi_1".into()),
         }),
         stock_change: Some(StockChange {
             variant_id: Some(VariantId([3; 16])),
@@ -127,6 +128,7 @@ pub(crate) fn order_row() -> OrderRow {
             method: Some("pm_1".into()),
             state: PaymentState::Captured,
             detail: Some("declined".into()),
+            reference: Some("pi_1".into()),
         }],
         operation: Some(ProviderOperation { attempt: 1, kind: ProviderOperationKind::Refund }),
         offer_expires_at: Some(Millis(1_800_000_300_001)),

@@ -19,7 +19,13 @@ use crate::rows::{self, StateRow};
 /// The order with one more attempt, to be authorised.
 pub(super) fn with_attempt(mut order: OrderRow, method: Option<String>) -> OrderRow {
     let attempt = order.payments.last().map_or(1, |last| last.attempt.saturating_add(1));
-    order.payments.push(PaymentRow { attempt, method, state: PaymentState::Pending, detail: None });
+    order.payments.push(PaymentRow {
+        attempt,
+        method,
+        state: PaymentState::Pending,
+        detail: None,
+        reference: None,
+    });
     order
 }
 
@@ -66,6 +72,9 @@ pub(super) fn outcome(
     let mut after = order.clone();
     after.payments[at].state = state;
     after.payments[at].detail.clone_from(&outcome.detail);
+    if outcome.reference.is_some() {
+        after.payments[at].reference.clone_from(&outcome.reference);
+    }
     let is_current = was_open && at + 1 == order.payments.len();
     match (outcome.operation, state) {
         (Kind::Authorise, PaymentState::Authorised | PaymentState::Captured) if is_current => {

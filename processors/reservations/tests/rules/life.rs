@@ -526,3 +526,35 @@ fn nobody_commands_what_is_not_theirs() {
     assert_eq!(reason(&world.send(LIVE, pay(BEN, "k"))), Some(Reason::UnknownOrder));
     world.assert_sound();
 }
+
+#[test]
+fn money_taken_after_a_failed_capture_goes_back() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Capture, Failed));
+    assert_eq!(world.status(ANNA, "k"), S::PaymentFailed);
+    world.send(LIVE, outcome((ANNA, "k"), 1, Capture, Succeeded));
+    let order = world.order(ANNA, "k");
+    assert_eq!((order.status, order.operation.unwrap().kind), (S::PaymentFailed, Refund));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Refund, Succeeded));
+    assert_eq!(world.order(ANNA, "k").operation, None);
+    world.assert_sound();
+}
+
+#[test]
+fn a_late_word_on_an_older_attempt_moves_its_own_money_alone() {
+    let mut world = World::with_drop(|_| {});
+    world.send(LIVE, paid_with(place(ANNA, "k", &[(SMALL, 1)]), "pm"));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Authorise, Failed));
+    world.send(LIVE, pay(ANNA, "k"));
+    world.send(LIVE, outcome((ANNA, "k"), 2, Authorise, Succeeded));
+    world.send(LIVE, outcome((ANNA, "k"), 2, Capture, Succeeded));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Authorise, Succeeded));
+    let order = world.order(ANNA, "k");
+    let due = order.operation.unwrap();
+    assert_eq!((order.status, due.attempt, due.kind), (S::Paid, 1, Void));
+    world.send(LIVE, outcome((ANNA, "k"), 1, Void, Failed));
+    assert_eq!(world.order(ANNA, "k").status, S::Paid, "the paid attempt stands");
+    world.assert_sound();
+}

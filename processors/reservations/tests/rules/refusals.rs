@@ -1,8 +1,8 @@
-//! One row per refusal and per pair of neighbouring refusals, then idempotency, cancel and schedule.
+//! What a refusal tells besides its reason, then idempotency, cancel and schedule.
 
 use schemas::decision::Outcome;
 use schemas::ids::{CreatorId, DropId, Hash, OrderId};
-use schemas::order::{OrderIntent, OrderIntentKind, OrderStatus, Reason, ScheduleDrop};
+use schemas::order::{OrderIntentKind, OrderStatus, Reason, ScheduleDrop};
 use schemas::units::{Millis, MinorUnits, Units};
 
 use crate::world::*;
@@ -15,89 +15,6 @@ fn busy_drop() -> World {
     world.send(LIVE, place(ANNA, "first", &[(SMALL, 4)]));
     world.send(LIVE, place(BEN, "first", &[(LARGE, 5)]));
     world
-}
-
-#[test]
-#[allow(clippy::too_many_lines, reason = "one table")]
-fn refusals_come_in_the_documented_order() {
-    let unknown = LARGE.0.map(|byte| byte + 9);
-    let none = schemas::ids::VariantId(unknown);
-    let elsewhere = |mut intent: OrderIntent| {
-        intent.drop_id = Some(DropId([9; 16]));
-        intent
-    };
-    // (what is wrong, when, intent, the one refusal given). Each row with two faults shows that the
-    // earlier one wins.
-    let rows: Vec<(&str, Millis, OrderIntent, Reason)> = vec![
-        ("drop", LIVE, elsewhere(place(ANNA, "1", &[(SMALL, 1)])), Reason::UnknownDrop),
-        ("drop, variant", LIVE, elsewhere(place(ANNA, "2", &[(none, 1)])), Reason::UnknownDrop),
-        ("ended", Millis(END.0 + 1), place(ANNA, "3", &[(SMALL, 1)]), Reason::NotOpen),
-        ("ended, variant", Millis(END.0 + 1), place(ANNA, "4", &[(none, 1)]), Reason::NotOpen),
-        ("variant", LIVE, place(ANNA, "5", &[(none, 1)]), Reason::UnknownVariant),
-        ("variant, quantity", LIVE, place(ANNA, "6", &[(none, 0)]), Reason::UnknownVariant),
-        ("quantity 0", LIVE, place(ANNA, "7", &[(SMALL, 0)]), Reason::BadQuantity),
-        (
-            "quantity -1 behind 2",
-            LIVE,
-            place(ANNA, "8", &[(SMALL, 2), (SMALL, -1)]),
-            Reason::BadQuantity,
-        ),
-        ("sum 1,001", LIVE, place(ANNA, "9", &[(SMALL, 1_000), (SMALL, 1)]), Reason::BadQuantity),
-        (
-            "quantity, price",
-            LIVE,
-            expecting(place(ANNA, "10", &[(SMALL, 0)]), 5, "EUR"),
-            Reason::BadQuantity,
-        ),
-        (
-            "price",
-            LIVE,
-            expecting(place(ANNA, "11", &[(SMALL, 1)]), 1_998, "EUR"),
-            Reason::PriceChanged,
-        ),
-        (
-            "currency",
-            LIVE,
-            expecting(place(ANNA, "12", &[(SMALL, 1)]), 1_999, "USD"),
-            Reason::PriceChanged,
-        ),
-        (
-            "price, limit",
-            LIVE,
-            expecting(place(ANNA, "13", &[(SMALL, 3)]), 1, "EUR"),
-            Reason::PriceChanged,
-        ),
-        ("limit", LIVE, place(ANNA, "14", &[(SMALL, 3)]), Reason::LimitExceeded),
-        ("limit, stock", LIVE, place(ANNA, "15", &[(SMALL, 7)]), Reason::LimitExceeded),
-        (
-            "some left",
-            LIVE,
-            place(UserIdOf(7), "16", &[(SMALL, 1), (SMALL, 5)]),
-            Reason::InsufficientStock,
-        ),
-        ("none left", LIVE, place(UserIdOf(8), "17", &[(LARGE, 1)]), Reason::SoldOut),
-        (
-            "none of one, some of the other",
-            LIVE,
-            place(UserIdOf(9), "18", &[(LARGE, 1), (SMALL, 5)]),
-            Reason::SoldOut,
-        ),
-    ];
-    for (name, at, intent, expected) in rows {
-        let mut world = busy_drop();
-        if name == "some left" {
-            world.send(LIVE, place(UserIdOf(6), "fill", &[(SMALL, 1)]));
-        }
-        let decision = world.send(at, intent);
-        assert_eq!(reason(&decision), Some(expected), "{name}");
-        assert_eq!(decision.outcome, Outcome::Refused, "{name}");
-        world.assert_sound();
-    }
-}
-
-#[allow(non_snake_case, reason = "reads like the constructor it stands for")]
-fn UserIdOf(byte: u8) -> schemas::ids::UserId {
-    schemas::ids::UserId([byte; 16])
 }
 
 #[test]

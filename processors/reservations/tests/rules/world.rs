@@ -362,6 +362,7 @@ pub(crate) fn outcome(
         amount: MinorUnits(1_999),
         currency: "EUR".into(),
         detail: None,
+        reference: None,
     };
     let kind = OrderIntentKind::PaymentOutcome;
     OrderIntent {
