@@ -20,6 +20,8 @@ use crate::store::Store;
 
 /// How often a decision that panics is tried before its intent counts as poison.
 const PANIC_TRIES: usize = 3;
+/// Most records of continuations in one transaction. Each reads up to 64 rows, which stay in memory until it commits.
+const CONTINUED_MAX: usize = 64;
 /// How soon a stalled partition looks again.
 const STALL_PAUSE: Millis = Millis(500);
 
@@ -42,12 +44,25 @@ struct Batch {
     records: Vec<OutgoingDecision>,
     bytes: usize,
     fired: usize,
+    continued: usize,
     stalled: Option<String>,
+}
+
+/// What became of the first timer.
+enum Fired {
+    /// None is due.
+    Nothing,
+    /// It is dealt with.
+    Once,
+    /// It panics: our bug, not an intent's. It is never skipped, so the partition has to wait.
+    Stalled(String),
 }
 
 impl Batch {
     fn is_full(&self) -> bool {
-        self.records.len() >= BATCH_RECORDS_MAX || self.bytes >= BATCH_BYTES_MAX
+        self.records.len() >= BATCH_RECORDS_MAX
+            || self.bytes >= BATCH_BYTES_MAX
+            || self.continued >= CONTINUED_MAX
     }
 
     fn push(&mut self, record: OutgoingDecision) {
@@ -100,54 +115,77 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     fn decide_batch(&mut self, now: Millis) -> Result<Batch, Stop> {
-        let mut batch = Batch { records: Vec::new(), bytes: 0, fired: 0, stalled: None };
+        let mut batch =
+            Batch { records: Vec::new(), bytes: 0, fired: 0, continued: 0, stalled: None };
         while !batch.is_full() {
-            if self.go_on(&mut batch, now)? {
-                continue;
+            match self.go_on(&mut batch, now)? {
+                Fired::Once => continue,
+                Fired::Nothing => {}
+                Fired::Stalled(why) => {
+                    batch.stalled = Some(why);
+                    break;
+                }
             }
             let Some(intent) = self.pending.pop_front() else { break };
-            if intent.append_time > now.after(CLOCK_AHEAD_MAX) {
-                batch.stalled = Some(format!(
-                    "intent {} was appended {} ms ahead of this machine's clock: one of the clocks is wrong",
-                    intent.offset,
-                    intent.append_time.since(now).0
-                ));
-                self.pending.push_front(intent);
-                break;
+            match self.take(&mut batch, &intent, now)? {
+                Fired::Once => self.ticks.outstanding = false,
+                Fired::Nothing => self.pending.push_front(intent),
+                Fired::Stalled(why) => {
+                    batch.stalled = Some(why);
+                    self.pending.push_front(intent);
+                    break;
+                }
             }
-            let log_time = self.position.log_time().max(intent.append_time);
-            if self.fire_next(&mut batch, intent.offset, log_time, now)? {
-                self.pending.push_front(intent);
-                continue;
-            }
-            if let Some(why) = self.decide_intent(&mut batch, &intent, log_time, now)? {
-                batch.stalled = Some(why);
-                self.pending.push_front(intent);
-                break;
-            }
-            self.ticks.outstanding = false;
         }
         Ok(batch)
+    }
+
+    /// Decides an intent, or fires the first timer that is due before it: then the intent is still to come.
+    fn take(
+        &mut self,
+        batch: &mut Batch,
+        intent: &IntentRecord,
+        now: Millis,
+    ) -> Result<Fired, Stop> {
+        if intent.append_time > now.after(CLOCK_AHEAD_MAX) {
+            return Ok(Fired::Stalled(format!(
+                "intent {} was appended {} ms ahead of this machine's clock: one of the clocks is wrong",
+                intent.offset,
+                intent.append_time.since(now).0
+            )));
+        }
+        let log_time = self.position.log_time().max(intent.append_time);
+        match self.fire_next(batch, intent.offset, log_time, now)? {
+            Fired::Once => return Ok(Fired::Nothing),
+            Fired::Nothing => {}
+            stalled @ Fired::Stalled(_) => return Ok(stalled),
+        }
+        let stalled = self.decide_intent(batch, intent, log_time, now)?;
+        Ok(stalled.map_or(Fired::Once, Fired::Stalled))
     }
 
     fn has_continuation(&self) -> bool {
         self.overlay.first_timer().is_some_and(|timer| timer.is_continuation())
     }
 
-    /// One record of the oldest continuation, before any timer or intent. False when there is none.
-    fn go_on(&mut self, batch: &mut Batch, now: Millis) -> Result<bool, Stop> {
+    /// One record of the oldest continuation, before any timer or intent.
+    fn go_on(&mut self, batch: &mut Batch, now: Millis) -> Result<Fired, Stop> {
+        if !self.has_continuation() {
+            return Ok(Fired::Nothing);
+        }
+        batch.continued += 1;
         let (offset, log_time) = (self.position.next_intent_offset, self.position.log_time());
-        Ok(self.has_continuation() && self.fire_next(batch, offset, log_time, now)?)
+        self.fire_next(batch, offset, log_time, now)
     }
 
-    /// Fires the first timer that is due before the intent at `offset`. False when none is.
+    /// Fires the first timer that is due before the intent at `offset`.
     fn fire_next(
         &mut self,
         batch: &mut Batch,
         offset: i64,
         log_time: Millis,
         now: Millis,
-    ) -> Result<bool, Stop> {
+    ) -> Result<Fired, Stop> {
         let judged_at = match () {
             () if is_on(Defect::TimersByWallClock) => now,
             () if is_on(Defect::ExpiryAtTheDeadline) => log_time.after(Millis(1)),
@@ -159,22 +197,24 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             is_on(Defect::ContinuationsLast) && timer.is_continuation() && !self.pending.is_empty()
         };
         let Some(timer) = first.filter(|timer| timer.is_due(judged_at) && !is_late(timer)) else {
-            return Ok(false);
+            return Ok(Fired::Nothing);
         };
         let stamp = self.stamp(offset, log_time, now);
-        // A panic here is our bug, not an intent's: roll back and stall by recovering, never skip a timer.
         let overlay = &self.overlay;
-        let fired = catch_unwind(AssertUnwindSafe(|| P::fire(overlay, &timer, stamp))).map_err(
-            |panic| Stop::Unreachable(format!("timer {timer:?} panicked: {}", message(&*panic))),
-        )??;
+        let fired = match catch_unwind(AssertUnwindSafe(|| P::fire(overlay, &timer, stamp))) {
+            Ok(fired) => fired?,
+            Err(panic) => {
+                return Ok(Fired::Stalled(format!("{timer:?} panicked: {}", message(&*panic))));
+            }
+        };
         let Some(body) = fired else {
             self.overlay.drop_timer(&timer);
-            return Ok(true);
+            return Ok(Fired::Once);
         };
         let header = self.header(log_time, stamp.decided_at);
         self.record(batch, Decision::unsealed(header, Outcome::Changed, Some(body)))?;
         batch.fired += 1;
-        Ok(true)
+        Ok(Fired::Once)
     }
 
     /// Decides one intent. `Some` says why the partition has to wait with it.

@@ -23,7 +23,7 @@ fn user(byte: u8) -> UserId {
     UserId([byte; 16])
 }
 
-fn order_of(buyer: u8) -> OrderId {
+pub(crate) fn order_of(buyer: u8) -> OrderId {
     OrderId::derive(DROP, user(buyer), "key")
 }
 

@@ -6,14 +6,15 @@ use model::{
 };
 use reservations::Reservations;
 use reservations::command::Command;
-use reservations::rows::StateRow;
+use reservations::rows::{StateRow, order_key};
 use runtime::{MemoryStore, PartitionState, Wake};
 use schemas::avro::Codec;
 use schemas::decision::Outcome;
 use schemas::ids::{IntentId, UserId};
-use schemas::order::OrderBody;
+use schemas::order::{OrderBody, OrderStatus};
 use schemas::units::Millis;
 
+use crate::life::order_of;
 use crate::rig::*;
 
 #[test]
@@ -87,7 +88,7 @@ fn an_unknown_schema_id_waits_while_the_registry_is_away_or_has_lost_its_ids() {
     assert_eq!(rig.status.snapshot().state, PartitionState::Running);
 }
 
-/// Reservations with a bug: one buyer's orders panic.
+/// Reservations with bugs: the orders of one buyer panic, and the holds of another.
 struct Panicking;
 
 impl Processor for Panicking {
@@ -120,6 +121,7 @@ impl Processor for Panicking {
         timer: &Timer,
         stamp: Stamp,
     ) -> Result<Option<OrderBody>, ReadFailed> {
+        assert!(timer.row != order_key(order_of(15)), "hold 15");
         Reservations::fire(rows, timer, stamp)
     }
 
@@ -147,4 +149,34 @@ fn a_decision_that_panics_is_poison_and_the_partition_goes_on() {
     assert_eq!(poison.outcome, Outcome::Undecodable);
     assert!(poison.undecodable.as_ref().unwrap().error.contains("buyer 13"));
     assert_eq!(rig.assert_sound().orders.len(), 2);
+}
+
+#[test]
+fn a_timer_that_panics_stalls_the_partition_and_is_never_skipped() {
+    let mut rig = Rig::new();
+    rig.append(START, &schedule(5, true));
+    rig.append(START, &place(14));
+    rig.append(START, &place(15));
+    let mut task = rig.task::<Panicking>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let lapsed = Millis(START.0 + 700_000);
+    rig.now = lapsed;
+    rig.append(lapsed, &place(16));
+    for _ in 0..3 {
+        rig.now = Millis(rig.now.0 + 10_000);
+        assert!(matches!(rig.run(&mut task).unwrap(), Wake::At(_)));
+    }
+    let PartitionState::Stalled(why) = rig.status.snapshot().state else { panic!() };
+    assert!(why.contains("hold 15"), "{why}");
+    // What came before it is decided, once; nothing after it is, and no takeover is logged meanwhile.
+    let outcomes = rig.outcomes();
+    let owners = outcomes.iter().filter(|outcome| **outcome == Outcome::OwnerStarted).count();
+    assert_eq!((owners, rig.audit().fold.orders.len()), (1, 2));
+
+    // The build with the bug mended goes on where it stood.
+    let mut mended = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut mended).unwrap();
+    let fold = rig.assert_sound();
+    assert_eq!(fold.orders[&order_of(15)].status, OrderStatus::Expired);
+    assert_eq!(fold.orders.len(), 3);
 }

@@ -206,7 +206,7 @@ pub(crate) fn place(buyer: u8) -> OrderIntent {
     let order = PlaceOrder {
         order_id: OrderId::derive(DROP, user, "key"),
         request_hash: Hash([buyer; 16]),
-        lines: vec![OrderLine { variant_id: DROP.plain_variant(), qty: 1 }],
+        lines: [OrderLine { variant_id: DROP.plain_variant(), qty: 1 }].into(),
         payment_method: None,
         if_sold_out: IfSoldOut::Reject,
         expected_total: None,
