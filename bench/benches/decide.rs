@@ -110,7 +110,7 @@ fn place(number: u32) -> Command {
     let order = PlaceOrder {
         order_id: order_id(number),
         request_hash: Hash([4; 16]),
-        lines: vec![OrderLine { variant_id: DROP.plain_variant(), qty: 1 }],
+        lines: [OrderLine { variant_id: DROP.plain_variant(), qty: 1 }].into(),
         payment_method: Some("pm".into()),
         if_sold_out: IfSoldOut::Reject,
         expected_total: None,

@@ -177,7 +177,7 @@ async fn place_order(
     let place = PlaceOrder {
         order_id,
         request_hash: request_hash(drop, &lines, request),
-        lines,
+        lines: lines.into(),
         payment_method: request.payment_method_id.clone(),
         if_sold_out: request.if_sold_out,
         expected_total: request.expected_total.as_ref().map(|total| total.amount),

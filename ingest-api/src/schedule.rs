@@ -12,7 +12,7 @@ use schemas::limits::{
 use schemas::order::{
     EditDrop, OrderIntent, OrderIntentKind, PriceChange, ScheduleDrop, VariantSpec,
 };
-use schemas::units::{Millis, MinorUnits, Money, Units};
+use schemas::units::{Currency, Millis, MinorUnits, Money, Units};
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -105,7 +105,7 @@ fn variants(
     drop: DropId,
     request: &ScheduleRequest,
     faults: &mut Faults,
-) -> (Vec<VariantSpec>, String) {
+) -> (Vec<VariantSpec>, Currency) {
     let mut specs = Vec::new();
     let mut currencies = Vec::new();
     match (&request.variants, request.stock, &request.price) {
@@ -147,7 +147,7 @@ fn variants(
     (specs, currencies.into_iter().next().unwrap_or_default())
 }
 
-fn check_variants(specs: &[VariantSpec], currencies: &[String], faults: &mut Faults) {
+fn check_variants(specs: &[VariantSpec], currencies: &[Currency], faults: &mut Faults) {
     if specs.len() > VARIANTS_MAX || (specs.is_empty() && faults.0.is_empty()) {
         faults.add("variants", format!("must have 1 to {VARIANTS_MAX} entries"));
     }
@@ -160,7 +160,7 @@ fn check_variants(specs: &[VariantSpec], currencies: &[String], faults: &mut Fau
         faults.add("price", format!("must be 0 to {} minor units", PRICE_MAX.0));
     }
     let is_iso =
-        |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        |code: &Currency| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
     if !currencies.iter().all(is_iso)
         || currencies.iter().any(|code| Some(code) != currencies.first())
     {

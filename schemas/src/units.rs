@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, or a length in milliseconds.
@@ -92,5 +93,8 @@ pub struct Money {
     /// Minor units.
     pub amount: MinorUnits,
     /// Three capital letters.
-    pub currency: String,
+    pub currency: Currency,
 }
+
+/// ISO 4217. Short, hence without an allocation of its own in every order.
+pub type Currency = CompactString;

@@ -115,7 +115,7 @@ impl Workload {
         let place = PlaceOrder {
             order_id: OrderId::derive(drop, user, key),
             request_hash: Hash::of(&[&meaning, &[u8::from(waits)]]),
-            lines,
+            lines: lines.into(),
             payment_method: faults.chance(0.8).then(|| "pm".to_owned()),
             if_sold_out: if waits { IfSoldOut::Waitlist } else { IfSoldOut::Reject },
             expected_total: None,

@@ -109,7 +109,7 @@ fn fact(
         user_id: user.map(Uuid::from).unwrap_or_default(),
         units: order.map_or(0, |order| order.units().0),
         total: changed.filter(granted).map_or(0, |order| order.total.0),
-        currency: order.map(|order| order.currency.clone()).unwrap_or_default(),
+        currency: order.map(|order| order.currency.to_string()).unwrap_or_default(),
         available: if body.stocks.is_empty() { -1 } else { available },
         events: events.join(","),
         log_time: header.log_time.0,

@@ -21,6 +21,7 @@ impl RowKey {
     /// # Panics
     /// Where the ids are longer than two UUIDs: a mistake that the first test of the row finds.
     #[must_use]
+    #[inline]
     pub fn new(tag: u8, ids: &[&[u8]]) -> Self {
         let mut bytes = [0; Self::LENGTH_MAX];
         bytes[0] = tag;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemas::order::{PaymentOutcome, ProviderOperationKind, ProviderResult};
-use schemas::units::MinorUnits;
+use schemas::units::{Currency, MinorUnits};
 use serde::{Deserialize, Serialize};
 
 use crate::operations::{Call, How};
@@ -25,7 +25,7 @@ pub struct OperationRequest {
     /// Minor units.
     pub amount: MinorUnits,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: Currency,
     /// Opaque reference.
     pub method: Option<String>,
 }
@@ -61,7 +61,7 @@ pub struct OperationAnswer {
     /// Minor units.
     pub amount: MinorUnits,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: Currency,
     /// Why it failed, or where the buyer has to go.
     pub detail: Option<String>,
 }

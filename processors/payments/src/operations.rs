@@ -6,7 +6,7 @@ use schemas::ids::OrderId;
 use schemas::order::{
     OrderRow, PaymentOutcome, PaymentState, ProviderOperationKind, ProviderResult,
 };
-use schemas::units::{Millis, MinorUnits};
+use schemas::units::{Currency, Millis, MinorUnits};
 
 /// First pause before an operation of unknown outcome is asked again, doubled up to the greatest.
 const RETRY_PAUSE_MIN: Millis = Millis(200);
@@ -33,7 +33,7 @@ pub struct Call {
     /// Amount of the order.
     pub amount: MinorUnits,
     /// Its currency.
-    pub currency: String,
+    pub currency: Currency,
     /// The buyer's opaque reference.
     pub method: Option<String>,
     /// The provider's own name of the charge, once it told one.

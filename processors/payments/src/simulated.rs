@@ -76,7 +76,7 @@ pub struct ChargeEntry {
     /// Minor units.
     pub amount: schemas::units::MinorUnits,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: schemas::units::Currency,
     /// Reserved.
     pub authorised: bool,
     /// Taken.

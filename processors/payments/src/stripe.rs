@@ -128,7 +128,7 @@ impl Stripe {
         };
         let mut form = vec![
             ("amount", call.amount.0.to_string()),
-            ("currency", call.currency.to_lowercase()),
+            ("currency", call.currency.to_lowercase().into()),
             ("payment_method", method),
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),

@@ -168,7 +168,14 @@ impl Row for StateRow {
 /// What a decision does to the rows.
 #[must_use]
 pub fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
-    let mut changes = Vec::with_capacity(4);
+    // A row is half a kilobyte: room for four where one comes costs more than the rules.
+    let puts = body.drops.len()
+        + body.stocks.len()
+        + body.orders.len()
+        + body.buyers.len()
+        + body.commands.len()
+        + body.continuations.len();
+    let mut changes = Vec::with_capacity(puts + body.finished.len());
     let mut put = |row| changes.push(RowChange::Put(row));
     body.drops.into_iter().map(StateRow::Drop).for_each(&mut put);
     body.stocks.into_iter().map(StateRow::Stock).for_each(&mut put);
@@ -177,16 +184,16 @@ pub fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
     body.commands.into_iter().map(StateRow::Command).for_each(&mut put);
     body.continuations.into_iter().map(StateRow::Continuation).for_each(&mut put);
     changes.extend(body.finished.into_iter().map(|id| RowChange::Delete(continuation_key(id))));
-    changes.extend(body.archived.iter().flat_map(archived_keys).map(RowChange::Delete));
+    changes.extend(body.archived.into_iter().flat_map(archived_keys).map(RowChange::Delete));
     changes
 }
 
-fn archived_keys(archived: &ArchivedRows) -> impl Iterator<Item = RowKey> {
+fn archived_keys(archived: ArchivedRows) -> impl Iterator<Item = RowKey> {
     let drop = archived.drop_id;
-    let orders = archived.orders.iter().map(|id| order_key(*id));
-    let buyers = archived.buyers.iter().map(move |id| buyer_key(drop, *id));
-    let stocks = archived.variants.iter().map(move |id| stock_key(drop, *id));
-    let commands = archived.commands.iter().map(move |key| command_key(drop, *key));
+    let orders = archived.orders.into_iter().map(order_key);
+    let buyers = archived.buyers.into_iter().map(move |id| buyer_key(drop, id));
+    let stocks = archived.variants.into_iter().map(move |id| stock_key(drop, id));
+    let commands = archived.commands.into_iter().map(move |key| command_key(drop, key));
     orders.chain(buyers).chain(stocks).chain(commands)
 }
 

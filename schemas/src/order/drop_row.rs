@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CreatorId, DropId, Hash, OrderId, ProductId, UserId, VariantId};
-use crate::units::{Millis, MinorUnits, Units};
+use crate::units::{Currency, Millis, MinorUnits, Units};
 
 /// Where a drop stands.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct DropRow {
     /// IANA zone for display.
     pub time_zone: Option<String>,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: Currency,
     /// In variant order.
     pub variants: Vec<VariantRow>,
     /// Most units per buyer.

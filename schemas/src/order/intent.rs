@@ -1,10 +1,11 @@
 //! What may be asked of the writer of a drop.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::ids::{CreatorId, DropId, Hash, IntentId, OrderId, ProductId, UserId, VariantId};
 use crate::limits::{OFFER_SECONDS_DEFAULT, PAYMENT_ATTEMPTS_DEFAULT};
-use crate::units::{Millis, MinorUnits, Units};
+use crate::units::{Currency, Millis, MinorUnits, Units};
 
 use super::ProviderOperationKind;
 
@@ -76,7 +77,7 @@ pub struct PlaceOrder {
     /// Hash over the meaning of the request.
     pub request_hash: Hash,
     /// All or nothing; lines of one variant are summed.
-    pub lines: Vec<OrderLine>,
+    pub lines: SmallVec<[OrderLine; 1]>,
     /// Opaque reference.
     pub payment_method: Option<String>,
     /// What to do when the units are gone.
@@ -84,7 +85,7 @@ pub struct PlaceOrder {
     /// Total the buyer saw.
     pub expected_total: Option<MinorUnits>,
     /// Its currency.
-    pub expected_currency: Option<String>,
+    pub expected_currency: Option<Currency>,
 }
 
 /// A buyer changes an order.
@@ -136,7 +137,7 @@ pub struct ScheduleDrop {
     /// IANA zone for display.
     pub time_zone: Option<String>,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: Currency,
     /// 1 to 32 variants.
     pub variants: Vec<VariantSpec>,
     /// Most units per buyer.
@@ -203,7 +204,7 @@ pub struct PaymentOutcome {
     /// Amount that the provider names.
     pub amount: MinorUnits,
     /// ISO 4217, as the provider names it.
-    pub currency: String,
+    pub currency: Currency,
     /// Why it failed, or where the buyer has to go.
     pub detail: Option<String>,
     /// The provider's own name of the charge: later operations ask for it by this.

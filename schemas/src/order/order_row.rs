@@ -1,9 +1,10 @@
 //! An order as it is after a decision.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::ids::{DropId, Hash, OrderId, ProductId, UserId, VariantId};
-use crate::units::{Millis, MinorUnits, Units};
+use crate::units::{Currency, Millis, MinorUnits, Units};
 
 use super::Reason;
 
@@ -208,11 +209,11 @@ pub struct OrderRow {
     /// Why it was rejected.
     pub reason: Option<Reason>,
     /// Summed per variant, in variant order.
-    pub lines: Vec<OrderRowLine>,
+    pub lines: SmallVec<[OrderRowLine; 1]>,
     /// The drop's product.
     pub product_id: ProductId,
     /// ISO 4217.
-    pub currency: String,
+    pub currency: Currency,
     /// Sum of qty times unit price.
     pub total: MinorUnits,
     /// Opaque reference.

@@ -26,7 +26,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
         place: Some(PlaceOrder {
             order_id: OrderId::derive(DROP, USER, "key"),
             request_hash: Hash([2; 16]),
-            lines: vec![OrderLine { variant_id: VariantId([3; 16]), qty: 2 }],
+            lines: [OrderLine { variant_id: VariantId([3; 16]), qty: 2 }].into(),
             payment_method: Some("pm_1".into()),
             if_sold_out: IfSoldOut::Waitlist,
             expected_total: Some(MinorUnits(3_998)),
@@ -106,11 +106,12 @@ pub(crate) fn order_row() -> OrderRow {
         user_id: USER,
         status: OrderStatus::Rejected,
         reason: Some(Reason::InsufficientStock),
-        lines: vec![OrderRowLine {
+        lines: [OrderRowLine {
             variant_id: VariantId([3; 16]),
             qty: 2,
             unit_price: MinorUnits(1_999),
-        }],
+        }]
+        .into(),
         product_id: ProductId([9; 16]),
         currency: "EUR".into(),
         total: MinorUnits(3_998),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemas::order::{PaymentOutcome, ProviderOperationKind as Kind, ProviderResult};
-use schemas::units::MinorUnits;
+use schemas::units::{Currency, MinorUnits};
 use serde::Deserialize;
 
 use crate::operations::Call;
@@ -43,7 +43,7 @@ pub struct Intent {
     /// Minor units.
     pub amount: MinorUnits,
     /// ISO 4217 in lower case.
-    pub currency: String,
+    pub currency: Currency,
     /// What we wrote on it.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
@@ -220,7 +220,7 @@ fn call_of(
         attempt: metadata.get(ATTEMPT)?.parse().ok()?,
         kind,
         amount,
-        currency: currency.to_uppercase(),
+        currency: currency.to_uppercase().into(),
         method: None,
         reference,
     })
@@ -236,7 +236,7 @@ pub struct Refund {
     /// Minor units.
     pub amount: MinorUnits,
     /// ISO 4217 in lower case.
-    pub currency: String,
+    pub currency: Currency,
     /// `pi_…`
     pub payment_intent: Option<String>,
     /// What we wrote on it.

@@ -17,6 +17,7 @@ use schemas::order::{
     OrderStatus, PlaceOrder, Reason, Refusal, StockRow,
 };
 use schemas::units::{Millis, MinorUnits, Units};
+use smallvec::SmallVec;
 
 use super::change::{Change, keeps_buyers};
 use super::{WHOLE_LIFE, changed, key_reused, payments, refusal, refused, replayed, stock};
@@ -59,14 +60,14 @@ pub(super) fn place(
 
 /// An order's lines summed per variant, in variant order, with the drop's prices. A variant that the drop
 /// does not have is priced 0; the order is refused for it before the price matters.
-fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> Vec<SummedLine> {
+fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> SummedLines {
     let price_of = |variant: VariantId| {
         drop.variants.iter().find(|terms| terms.variant_id == variant).map(|terms| terms.price)
     };
     if let [line] = order.lines.as_slice() {
         let qty = if line.qty < 1 { i64::MIN } else { i64::from(line.qty) };
         let (variant_id, price) = (line.variant_id, price_of(line.variant_id));
-        return vec![SummedLine { variant_id, qty: Units(qty), price }];
+        return SummedLines::from([SummedLine { variant_id, qty: Units(qty), price }]);
     }
     let mut sums: BTreeMap<VariantId, i64> = BTreeMap::new();
     for line in &order.lines {
@@ -87,6 +88,9 @@ fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> Vec<SummedLine> {
         .collect()
 }
 
+/// Nearly every order has one line.
+type SummedLines = SmallVec<[SummedLine; 1]>;
+
 struct SummedLine {
     variant_id: VariantId,
     qty: Units,
@@ -98,7 +102,7 @@ struct Wanted<'a> {
     user: UserId,
     drop: &'a DropRow,
     order: &'a PlaceOrder,
-    lines: Vec<SummedLine>,
+    lines: SummedLines,
     stamp: Stamp,
 }
 

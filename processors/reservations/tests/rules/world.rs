@@ -283,7 +283,7 @@ pub(crate) fn place(user: UserId, key: &str, lines: &[(VariantId, i32)]) -> Orde
     let order = PlaceOrder {
         order_id: OrderId::derive(DROP, user, key),
         request_hash: Hash::of(&[&meaning]),
-        lines,
+        lines: lines.into(),
         payment_method: None,
         if_sold_out: IfSoldOut::Reject,
         expected_total: None,
