@@ -25,7 +25,7 @@ fn row(kind: Option<ProviderOperationKind>, attempt: i32) -> OrderRow {
         user_id: UserId([3; 16]),
         status: OrderStatus::Reserved,
         reason: None,
-        lines: Default::default(),
+        lines: [].into_iter().collect(),
         product_id: ProductId([4; 16]),
         currency: "EUR".into(),
         total: MinorUnits(1_999),
