@@ -53,6 +53,45 @@ fn every_record_survives_an_independent_decoder_and_encoder() {
     round_trip(&avro::FOLLOW_DECISION, "follow-decisions-value", &samples::full_follow_decision());
 }
 
+/// What the schema-blind way writes is what the library writes, and each reads the other.
+fn agrees<T: Serialize + DeserializeOwned + PartialEq + Debug>(subject: &str, value: &T) {
+    let text = avro::current(subject).unwrap().text;
+    let (blind, asking) = (Codec::parse(text).unwrap(), Codec::parse(text).unwrap().by_schema());
+    let bytes = encoded(&blind, value);
+    assert_eq!(bytes, encoded(&asking, value));
+    assert_eq!(&asking.decode::<T>(&bytes).unwrap(), value);
+    assert_eq!(&blind.decode::<T>(&bytes).unwrap(), value);
+    // Every record that was cut off is refused.
+    for length in 0..bytes.len() {
+        assert!(blind.decode::<T>(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn records_are_written_without_the_schema_as_the_schema_says() {
+    agrees("order-intents-value", &samples::full_order_intent());
+    agrees("order-intents-value", &samples::bare_order_intent());
+    agrees("order-decisions-value", &samples::full_order_decision());
+    agrees("follow-intents-value", &samples::full_follow_intent());
+    agrees("follow-decisions-value", &samples::full_follow_decision());
+}
+
+#[test]
+fn bytes_that_are_no_avro_are_refused() {
+    let codec = &avro::ORDER_INTENT;
+    let good = encoded(codec, &samples::full_order_intent());
+    let refuse =
+        |bytes: &[u8]| assert!(codec.decode::<OrderIntent>(bytes).is_err(), "{bytes:02x?}");
+    refuse(&[0xff; 40]);
+    // The second field of an intent is a union: null or a string.
+    let mut no_branch = good.clone();
+    no_branch[16] = 4;
+    refuse(&no_branch);
+    let mut endless_text = good;
+    endless_text.splice(17..18, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    refuse(&endless_text);
+}
+
 /// Compares with `tests/golden/{name}.hex`. A changed file means that old logs can no longer be read.
 fn golden(name: &str, bytes: &[u8]) {
     use std::fmt::Write as _;
