@@ -40,7 +40,7 @@ fn damage_stores(site: &Site) {
         let mut store = RocksStore::open(&folder).unwrap();
         let mut position = store.position().unwrap().unwrap();
         damage(&mut position);
-        store.write(StoreBatch { puts: vec![], deletes: vec![], position }).unwrap();
+        store.write(StoreBatch::new(position)).unwrap();
     }
 }
 

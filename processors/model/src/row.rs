@@ -1,15 +1,28 @@
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use schemas::avro::AvroError;
 use schemas::units::Millis;
 
 /// A store key: one table tag, then ids. Small and `Copy`, because the hot path makes several per decision.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     bytes: [u8; Self::LENGTH_MAX],
     length: u8,
+}
+
+impl Hash for RowKey {
+    /// Ids are random or hashes: their words and the tag tell keys apart without a walk over every byte.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let word = |at: usize| {
+            let bytes = self.bytes[at..].first_chunk().expect("a key has room for two ids");
+            u64::from_le_bytes(*bytes)
+        };
+        state.write_u64(word(1) ^ u64::from(self.bytes[0]));
+        state.write_u64(word(9) ^ word(17).rotate_left(16) ^ word(25).rotate_left(32));
+    }
 }
 
 impl RowKey {
@@ -129,6 +142,11 @@ pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
     /// Its place in a queue, if it waits in one. Like the timer, a function of the row alone.
     fn queue(&self) -> Option<QueueKey> {
         None
+    }
+
+    /// Whether nothing can be under its key yet: a fold need not ask the store for an older row. False where unknown.
+    fn is_first(&self) -> bool {
+        false
     }
 
     /// Appends its bytes.

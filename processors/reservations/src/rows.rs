@@ -128,6 +128,10 @@ impl Row for StateRow {
         Some(Timer { deadline, kind, row: self.key() })
     }
 
+    fn is_first(&self) -> bool {
+        matches!(self, Self::Order(row) if row.version == 1)
+    }
+
     fn queue(&self) -> Option<QueueKey> {
         let Self::Order(row) = self else { return None };
         let line = row.lines.first()?;

@@ -32,7 +32,7 @@ pub fn run<P: Processor, L: Log, S: Store>(
             Err(exit) => return exit,
         }
     }
-    Exit::Stopped
+    task.settle(now()).err().unwrap_or(Exit::Stopped)
 }
 
 fn length(millis: Millis) -> Duration {

@@ -35,11 +35,17 @@ impl Store for MemoryStore {
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
-        for key in &batch.deletes {
-            self.rows.remove(key);
+        for (key, value) in batch.changes() {
+            match value {
+                Some(value) => drop(self.rows.insert(key.to_vec(), value.to_vec())),
+                None => drop(self.rows.remove(key)),
+            }
         }
-        self.rows.extend(batch.puts);
         self.position = Some(batch.position);
         Ok(())
+    }
+
+    fn unwritten(&self) -> usize {
+        0
     }
 }

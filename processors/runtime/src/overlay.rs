@@ -2,25 +2,40 @@
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use schemas::units::Millis;
 
 use crate::defect::{Defect, is_on};
 use crate::memory_store::MemoryStore;
 use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
 
-/// Most rows kept in memory between batches; beyond it the cache starts anew.
-const CACHED_ROWS_MAX: usize = 50_000;
+/// A row as one transaction has it.
+struct Held<R> {
+    row: Option<Arc<R>>,
+    is_changed: bool,
+}
+
+impl<R> Clone for Held<R> {
+    fn clone(&self) -> Self {
+        Self { row: self.row.clone(), is_changed: self.is_changed }
+    }
+}
+
+/// Rows that one transaction has read and changed.
+type Generation<R> = FxHashMap<RowKey, Held<R>>;
 
 /// Rows, timers and queues of one partition, read through to its store. Timers and queues are whole in memory.
+///
+/// A row is looked for in the transaction being decided, then in those behind it that the store does not show yet,
+/// the youngest first, then in the store. So the next transaction is decided while the last one is on its way.
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
-    rows: RefCell<FxHashMap<RowKey, Option<Arc<R>>>>,
-    changed: FxHashSet<RowKey>,
+    current: RefCell<Generation<R>>,
+    behind: VecDeque<Generation<R>>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
     queues: BTreeMap<QueueKey, RowKey>,
@@ -58,8 +73,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
             store,
-            rows: RefCell::default(),
-            changed: FxHashSet::default(),
+            current: RefCell::default(),
+            behind: VecDeque::new(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
             queues: BTreeMap::new(),
@@ -71,8 +86,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
-        self.rows.get_mut().clear();
-        self.changed.clear();
+        self.current.get_mut().clear();
+        self.behind.clear();
         self.timers.clear();
         self.timer_changes.clear();
         self.queues.clear();
@@ -114,7 +129,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
             RowChange::Put(row) => (row.key(), Some(Arc::new(row))),
             RowChange::Delete(key) => (key, None),
         };
-        let old = self.get(&key)?;
+        let is_first = row.as_ref().is_some_and(|row| row.is_first());
+        let old = if is_first { None } else { self.get(&key)? };
         self.move_timer(
             old.as_ref().and_then(|row| row.timer()),
             row.as_ref().and_then(|row| row.timer()),
@@ -124,8 +140,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
             old.as_ref().and_then(|row| row.queue()),
             row.as_ref().and_then(|row| row.queue()),
         );
-        self.changed.insert(key);
-        self.rows.get_mut().insert(key, row);
+        self.current.get_mut().insert(key, Held { row, is_changed: true });
         Ok(())
     }
 
@@ -154,45 +169,77 @@ impl<R: Row, S: Store> Overlay<R, S> {
         }
     }
 
-    /// Writes every change since the last flush to the store, with the position it belongs to.
-    pub(crate) fn flush(&mut self, position: Position) -> Result<(), StoreError> {
-        let rows = self.rows.get_mut();
-        let mut puts = Vec::with_capacity(self.changed.len() + self.timer_changes.len());
-        let mut deletes = Vec::new();
-        for key in self.changed.drain() {
-            match rows.get(&key) {
-                Some(Some(row)) => {
-                    let mut value = Vec::with_capacity(256);
-                    row.encode(&mut value);
-                    puts.push((key.as_bytes().to_vec(), value));
-                }
-                Some(None) => deletes.push(key.as_bytes().to_vec()),
-                None => {}
+    /// Ends a transaction: its changes as the store takes them, with the position they belong to. Until they are
+    /// handed to [`Overlay::write`] and written, rows are read from memory.
+    pub(crate) fn take_changes(&mut self, position: Position) -> StoreBatch {
+        let size = self.current.get_mut().len();
+        let next = Generation::with_capacity_and_hasher(size, FxBuildHasher);
+        let done = std::mem::replace(self.current.get_mut(), next);
+        let mut changes = StoreBatch::new(position);
+        for (key, held) in done.iter().filter(|(_, held)| held.is_changed) {
+            match &held.row {
+                Some(row) => changes.put(key.as_bytes(), |value| row.encode(value)),
+                None => changes.delete(key.as_bytes()),
             }
         }
+        self.behind.push_back(done);
         for (place, row) in self.queue_changes.drain() {
             match row {
-                Some(row) => puts.push((queue_key(&place), row.as_bytes().to_vec())),
-                None => deletes.push(queue_key(&place)),
+                Some(row) => {
+                    changes
+                        .put(&queue_key(&place), |value| value.extend_from_slice(row.as_bytes()));
+                }
+                None => changes.delete(&queue_key(&place)),
             }
         }
         for (timer, is_open) in self.timer_changes.drain() {
             let key = timer_key(&timer);
-            if is_open { puts.push((key, Vec::new())) } else { deletes.push(key) }
+            if is_open { changes.put(&key, |_| ()) } else { changes.delete(&key) }
         }
-        self.store.write(StoreBatch { puts, deletes, position })?;
-        if rows.len() > CACHED_ROWS_MAX {
-            rows.clear();
+        changes
+    }
+
+    /// Hands the changes of a committed transaction to the store. Every one taken before is handed over already.
+    pub(crate) fn write(&mut self, changes: StoreBatch) -> Result<(), StoreError> {
+        self.store.write(changes)?;
+        let needed = self.store.unwritten();
+        while self.behind.len() > needed {
+            self.behind.pop_front();
         }
         Ok(())
+    }
+
+    /// Takes the changes and hands them over.
+    pub(crate) fn flush(&mut self, position: Position) -> Result<(), StoreError> {
+        let changes = self.take_changes(position);
+        self.write(changes)
+    }
+
+    /// What memory knows of a row. One found in an older transaction is held by this one too: the next look is short.
+    fn in_memory(&self, key: &RowKey) -> Option<Held<R>> {
+        if let Some(held) = self.current.borrow().get(key) {
+            return Some(held.clone());
+        }
+        let held = self.behind.iter().rev().find_map(|rows| rows.get(key))?.clone();
+        self.hold(*key, held.row.clone());
+        Some(held)
+    }
+
+    fn hold(&self, key: RowKey, row: Option<Arc<R>>) {
+        self.current.borrow_mut().insert(key, Held { row, is_changed: false });
+    }
+
+    fn is_changed(&self, key: &RowKey) -> bool {
+        let changed = |rows: &Generation<R>| rows.get(key).is_some_and(|held| held.is_changed);
+        changed(&self.current.borrow()) || self.behind.iter().any(changed)
     }
 }
 
 impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed> {
-        let past = is_on(Defect::ReadPastTheOverlay) && self.changed.contains(key);
-        if let Some(row) = self.rows.borrow().get(key).filter(|_| !past) {
-            return Ok(row.clone());
+        let past = is_on(Defect::ReadPastTheOverlay) && self.is_changed(key);
+        if let Some(held) = self.in_memory(key).filter(|_| !past) {
+            return Ok(held.row);
         }
         let failed = |error: &dyn std::fmt::Display| ReadFailed(error.to_string());
         let bytes = self.store.get(key.as_bytes()).map_err(|error| failed(&error))?;
@@ -204,7 +251,7 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
             }
         };
         if !past {
-            self.rows.borrow_mut().insert(*key, row.clone());
+            self.hold(*key, row.clone());
         }
         Ok(row)
     }
@@ -220,16 +267,26 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
         limit: usize,
     ) -> Result<Vec<RowKey>, ReadFailed> {
         let is_after = |key: &RowKey| after.is_none_or(|after| key > after);
-        let rows = self.rows.borrow();
-        let unwritten = self.changed.iter().filter(|key| {
-            key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key) && rows[*key].is_some()
-        });
-        let mut keys: BTreeSet<RowKey> = unwritten.copied().collect();
+        let mut keys = BTreeSet::new();
+        let mut take = |rows: &Generation<R>| {
+            let changed = rows.iter().filter(|(_, held)| held.is_changed);
+            for (key, held) in changed
+                .filter(|(key, _)| key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key))
+            {
+                if held.row.is_some() {
+                    keys.insert(*key)
+                } else {
+                    keys.remove(key)
+                };
+            }
+        };
+        self.behind.iter().for_each(&mut take);
+        take(&self.current.borrow());
         let mut found = 0;
         let from = after.unwrap_or(prefix).as_bytes();
         let scanned = self.store.scan(prefix.as_bytes(), from, &mut |bytes, _| {
             let key = RowKey::from_bytes(bytes).filter(is_after);
-            let stands = key.filter(|key| !self.changed.contains(key));
+            let stands = key.filter(|key| !self.is_changed(key));
             found += usize::from(stands.is_some());
             keys.extend(stands);
             found < limit

@@ -34,7 +34,7 @@ use crate::log::{IntentRecord, Log, LogError};
 use crate::overlay::Overlay;
 use crate::schema_book::SchemaBook;
 use crate::status::{PartitionState, PartitionStatus};
-use crate::store::{Position, Store, StoreError};
+use crate::store::{Position, Store, StoreBatch, StoreError};
 
 /// Most decisions of one transaction.
 const BATCH_RECORDS_MAX: usize = 16_384;
@@ -223,6 +223,13 @@ enum Phase {
     Running,
 }
 
+/// A submitted transaction whose commit has not been awaited.
+struct InFlight {
+    /// For the store, once the log has committed.
+    changes: StoreBatch,
+    decisions: u64,
+}
+
 /// One outstanding tick at a time.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
@@ -244,6 +251,7 @@ pub struct PartitionTask<P: Processor, L, S> {
     settings: TaskSettings,
     phase: Phase,
     position: Position,
+    in_flight: Option<InFlight>,
     pending: VecDeque<IntentRecord>,
     is_drained: bool,
     ticks: Ticks,
@@ -274,6 +282,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             settings,
             phase: Phase::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN },
             position: Position::start(String::new()),
+            in_flight: None,
             pending: VecDeque::new(),
             is_drained: false,
             ticks: Ticks::new(),
@@ -312,14 +321,33 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             Phase::Recovering { .. } => self.recover(now).map(|()| Wake::Now),
             Phase::Running => self.decide_next(now),
         };
-        let (why, unreachable) = match stopped {
-            Ok(wake) => return Ok(wake),
-            Err(Stop::Exit(exit)) => {
+        match stopped {
+            Ok(wake) => Ok(wake),
+            Err(stop) => self.stopped(stop, pause, now),
+        }
+    }
+
+    /// Awaits the transaction in flight: the last step of a task that is asked to stop. Without it the next owner's
+    /// fence would abort the transaction, and its intents would be decided again.
+    ///
+    /// # Errors
+    /// [`Exit`]: this task is over.
+    pub fn settle(&mut self, now: Millis) -> Result<(), Exit> {
+        match self.finish() {
+            Ok(()) => Ok(()),
+            Err(stop) => self.stopped(stop, RECOVERY_PAUSE_MIN, now).map(|_| ()),
+        }
+    }
+
+    /// The reaction to a step that did not finish.
+    fn stopped(&mut self, stop: Stop, pause: Millis, now: Millis) -> Result<Wake, Exit> {
+        let (why, unreachable) = match stop {
+            Stop::Exit(exit) => {
                 self.report_exit(&exit);
                 return Err(exit);
             }
-            Err(Stop::Recover(why)) => (why, false),
-            Err(Stop::Unreachable(why)) => (why, true),
+            Stop::Recover(why) => (why, false),
+            Stop::Unreachable(why) => (why, true),
         };
         tracing::warn!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, why, "recovering");
         let state =

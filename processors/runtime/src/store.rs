@@ -68,15 +68,47 @@ impl Position {
     }
 }
 
-/// A write that happens as a whole or not at all.
+/// A write that happens as a whole or not at all. Keys and values lie in one buffer: a batch of a hot drop has tens of
+/// thousands of them, and they are freed by another thread than made them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoreBatch {
-    /// Keys and values to put.
-    pub puts: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Keys to delete.
-    pub deletes: Vec<Vec<u8>>,
     /// The position these rows belong to.
     pub position: Position,
+    bytes: Vec<u8>,
+    /// Ends of a key and of its value in `bytes`; no value for a key to delete.
+    ends: Vec<(usize, Option<usize>)>,
+}
+
+impl StoreBatch {
+    /// A batch without rows.
+    #[must_use]
+    pub fn new(position: Position) -> Self {
+        Self { position, bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Puts a key with the value that `write` appends to the buffer.
+    pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        write(&mut self.bytes);
+        self.ends.push((key_end, Some(self.bytes.len())));
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push((self.bytes.len(), None));
+    }
+
+    /// Keys with their values, in the order in which they were added; `None` for a key to delete.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let mut start = 0;
+        self.ends.iter().map(move |(key_end, value_end)| {
+            let key = &self.bytes[start..*key_end];
+            start = value_end.unwrap_or(*key_end);
+            (key, value_end.map(|end| &self.bytes[*key_end..end]))
+        })
+    }
 }
 
 /// Why the store did not answer; the variant is what the owner does next.
@@ -91,6 +123,9 @@ pub enum StoreError {
 }
 
 /// State of one partition: an ordered map and the position it stands at.
+///
+/// Writing may happen behind the caller's back, in order: [`Store::get`] sees a batch once [`Store::unwritten`] no longer
+/// counts it; [`Store::position`] and [`Store::scan`] wait for every batch.
 pub trait Store: Send {
     /// The position of the last batch written, `None` where nothing was.
     fn position(&self) -> Result<Option<Position>, StoreError>;
@@ -107,8 +142,12 @@ pub trait Store: Send {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError>;
 
-    /// Writes rows and position as one. A crash keeps a prefix of the batches.
+    /// Takes rows and position to be written as one. A crash keeps a prefix of the batches. An error may be that of
+    /// an earlier batch; nothing after it is written.
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError>;
+
+    /// Batches taken, the latest ones, that [`Store::get`] may not see yet.
+    fn unwritten(&self) -> usize;
 }
 
 /// BLAKE3 over every row and timer in key order. Two stores at one position must agree to the byte.

@@ -1,13 +1,17 @@
 //! The store of one partition: one `RocksDB`, rows in one column family, the position in another, both in
-//! every write. The WAL is on and not synced: a killed process loses nothing, a dead machine loses a
-//! suffix, and either is folded again from the log.
+//! every write. A thread of its own writes, in order, behind the owner: the log is what must be durable, the store
+//! only shortens recovery. For the same reason there is no WAL. A killed process loses what was still in the
+//! memtables, at most a few ten thousand decisions, and folds them again from the log; both families are flushed as
+//! one, so what is left is always a prefix.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use rocksdb::{
     BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, IteratorMode, Options,
-    ReadOptions, WriteBatch,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use runtime::{Position, Store, StoreBatch, StoreError};
 
@@ -15,13 +19,51 @@ const ROWS: &str = "rows";
 const META: &str = "meta";
 const POSITION_KEY: &[u8] = b"position";
 
-/// A partition has at most two of these in memory while it is busy; an idle one has none.
-const MEMTABLE_BYTES: usize = 16 * 1_024 * 1_024;
+/// A partition has at most two of these in memory while it is busy, and folds as much again after a crash: less than
+/// a second. Every file that a smaller one would make is one more to ask for an order that is not there.
+const MEMTABLE_BYTES: usize = 64 * 1_024 * 1_024;
+
+/// Share of a memtable spent on a bloom filter: most look-ups are for orders that are not there.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.05;
+/// Batches that may wait for the disk; then the owner waits too.
+const BEHIND_MAX: usize = 2;
 
 /// State of one partition on disk.
 #[derive(Debug)]
 pub struct RocksStore {
     db: Arc<DB>,
+    progress: Arc<Progress>,
+    /// `None` once the store is being closed.
+    queue: Option<SyncSender<StoreBatch>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// How far the writer is behind.
+#[derive(Debug, Default)]
+struct Progress {
+    state: Mutex<Behind>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Behind {
+    batches: usize,
+    /// Why a batch was not written; nothing is written after it.
+    failure: Option<String>,
+}
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, Behind> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until every batch is written.
+    fn settle(&self) -> Result<(), StoreError> {
+        let busy = |behind: &mut Behind| behind.batches > 0 && behind.failure.is_none();
+        let behind = self.changed.wait_while(self.lock(), busy);
+        let failure = behind.unwrap_or_else(PoisonError::into_inner).failure.clone();
+        failure.map_or(Ok(()), |why| Err(StoreError::Failed(why)))
+    }
 }
 
 /// Reads a store that another thread writes.
@@ -42,6 +84,8 @@ fn row_options() -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(MEMTABLE_BYTES);
+    options.set_memtable_whole_key_filtering(true);
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     options
 }
 
@@ -70,15 +114,23 @@ impl RocksStore {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        options.set_max_total_wal_size(64 * 1_024 * 1_024);
+        // Without a WAL the two families must reach the disk together.
+        options.set_atomic_flush(true);
         options.set_keep_log_file_num(2);
         let families = [
             ColumnFamilyDescriptor::new(ROWS, row_options()),
             ColumnFamilyDescriptor::new(META, Options::default()),
         ];
-        DB::open_cf_descriptors(&options, folder, families)
-            .map(|db| Self { db: Arc::new(db) })
-            .map_err(|error| failed(&error))
+        let db = DB::open_cf_descriptors(&options, folder, families);
+        let db = Arc::new(db.map_err(|error| failed(&error))?);
+        let progress = Arc::new(Progress::default());
+        let (queue, batches) = sync_channel(BEHIND_MAX);
+        let (writing, reporting) = (db.clone(), progress.clone());
+        let writer = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_all(&writing, &batches, &reporting))
+            .map_err(|error| failed(&error))?;
+        Ok(Self { db, progress, queue: Some(queue), writer: Some(writer) })
     }
 
     /// A reader for other threads.
@@ -106,8 +158,54 @@ impl StoreReader {
     }
 }
 
+/// Writes batches in order until one fails: what is on disk stays a prefix.
+fn write_all(db: &DB, batches: &Receiver<StoreBatch>, progress: &Progress) {
+    while let Ok(batch) = batches.recv() {
+        let mut behind = progress.lock();
+        if behind.failure.is_none() {
+            drop(behind);
+            let written = write(db, &batch);
+            drop(batch);
+            behind = progress.lock();
+            behind.failure = written.err().map(|error| error.to_string());
+        }
+        behind.batches -= 1;
+        drop(behind);
+        progress.changed.notify_all();
+    }
+}
+
+fn write(db: &DB, batch: &StoreBatch) -> Result<(), StoreError> {
+    let family =
+        |name| db.cf_handle(name).ok_or_else(|| failed(&"a column family of the store is gone"));
+    let (rows, meta) = (family(ROWS)?, family(META)?);
+    let mut write = WriteBatch::default();
+    for (key, value) in batch.changes() {
+        match value {
+            Some(value) => write.put_cf(rows, key, value),
+            None => write.delete_cf(rows, key),
+        }
+    }
+    let position = serde_json::to_vec(&batch.position).map_err(|error| failed(&error))?;
+    write.put_cf(meta, POSITION_KEY, position);
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    db.write_opt(write, &options).map_err(|error| failed(&error))
+}
+
+impl Drop for RocksStore {
+    /// Writes what is left. Closing the database flushes its memtables.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            drop(writer.join());
+        }
+    }
+}
+
 impl Store for RocksStore {
     fn position(&self) -> Result<Option<Position>, StoreError> {
+        self.progress.settle()?;
         position(&self.db)
     }
 
@@ -121,6 +219,7 @@ impl Store for RocksStore {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
+        self.progress.settle()?;
         let rows =
             self.db.cf_handle(ROWS).ok_or_else(|| failed(&"column family `rows` is gone"))?;
         let mut options = ReadOptions::default();
@@ -138,19 +237,17 @@ impl Store for RocksStore {
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
-        let family = |name| {
-            self.db.cf_handle(name).ok_or_else(|| failed(&"a column family of the store is gone"))
-        };
-        let (rows, meta) = (family(ROWS)?, family(META)?);
-        let mut write = WriteBatch::default();
-        for key in &batch.deletes {
-            write.delete_cf(rows, key);
+        let mut behind = self.progress.lock();
+        if let Some(why) = &behind.failure {
+            return Err(StoreError::Failed(why.clone()));
         }
-        for (key, value) in &batch.puts {
-            write.put_cf(rows, key, value);
-        }
-        let position = serde_json::to_vec(&batch.position).map_err(|error| failed(&error))?;
-        write.put_cf(meta, POSITION_KEY, position);
-        self.db.write(write).map_err(|error| failed(&error))
+        behind.batches += 1;
+        drop(behind);
+        let queue = self.queue.as_ref().expect("the queue is open while the store is");
+        queue.send(batch).map_err(|_| failed(&"the writer of the store has ended"))
+    }
+
+    fn unwritten(&self) -> usize {
+        self.progress.lock().batches
     }
 }

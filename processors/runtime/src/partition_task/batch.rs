@@ -9,8 +9,8 @@ use schemas::ids::IntentId;
 use schemas::units::Millis;
 
 use super::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CLOCK_AHEAD_MAX, PartitionTask, Stop, TICK_INTERVAL_MAX,
-    TICK_INTERVAL_MIN, Ticks, Wake,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CLOCK_AHEAD_MAX, InFlight, PartitionTask, Stop,
+    TICK_INTERVAL_MAX, TICK_INTERVAL_MIN, Ticks, Wake,
 };
 use crate::defect::{Defect, is_on};
 use crate::log::{IntentRecord, Log, OutgoingDecision};
@@ -78,39 +78,62 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             self.is_drained = self.log.poll_intents(&mut self.pending, BATCH_RECORDS_MAX)?;
         }
         if self.pending.is_empty() && !self.has_continuation() {
-            return self.idle(now);
+            if self.in_flight.is_none() {
+                return self.idle(now);
+            }
+            // Nothing more is at hand: only now is it worth waiting for the log.
+            self.finish()?;
+            return Ok(Wake::Now);
         }
         let batch = self.decide_batch(now)?;
-        let (decisions, fired, stalled) = (batch.records.len(), batch.fired, batch.stalled);
-        if decisions > 0 {
-            self.commit(batch.records)?;
-        }
-        if fired > 0 {
+        // The transaction before was on its way to the log while this one was decided.
+        self.finish()?;
+        if batch.fired > 0 {
             self.ticks.interval = TICK_INTERVAL_MIN;
         }
-        let (seq, next) = (self.position.seq, self.position.next_intent_offset);
-        self.settings.status.update(|snapshot| {
-            (snapshot.seq, snapshot.next_intent_offset) = (seq, next);
-            snapshot.transactions += u64::from(decisions > 0);
-            snapshot.decisions += decisions as u64;
-            snapshot.state = match &stalled {
-                None => PartitionState::Running,
-                Some(why) => PartitionState::Stalled(why.clone()),
-            };
-        });
-        let Some(why) = stalled else { return Ok(Wake::Now) };
+        if !batch.records.is_empty() {
+            self.submit(batch.records)?;
+        }
+        let Some(why) = batch.stalled else {
+            if self.is_drained && self.pending.is_empty() {
+                self.finish()?;
+            }
+            self.settings.status.update(|snapshot| snapshot.state = PartitionState::Running);
+            return Ok(Wake::Now);
+        };
+        self.finish()?;
         tracing::error!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, why, "stalled");
+        self.settings.status.update(|snapshot| snapshot.state = PartitionState::Stalled(why));
         Ok(Wake::At(now.after(STALL_PAUSE)))
     }
 
-    /// Log, then store: the store never runs ahead of a committed transaction.
-    fn commit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
+    /// Sends a transaction off. Its rows stay in the overlay.
+    fn submit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
+        let decisions = records.len() as u64;
         self.log.submit(records)?;
+        let changes = self.overlay.take_changes(self.position.clone());
         if is_on(Defect::StoreBeforeCommit) {
-            self.overlay.flush(self.position.clone())?;
+            self.overlay.write(changes.clone())?;
         }
-        self.position.next_decision_offset = self.log.await_commit()?;
-        self.overlay.flush(self.position.clone())?;
+        self.in_flight = Some(InFlight { changes, decisions });
+        Ok(())
+    }
+
+    /// Log, then store: the store never runs ahead of a committed transaction.
+    pub(super) fn finish(&mut self) -> Result<(), Stop> {
+        let Some(InFlight { mut changes, decisions }) = self.in_flight.take() else {
+            return Ok(());
+        };
+        let next_decision_offset = self.log.await_commit()?;
+        self.position.next_decision_offset = next_decision_offset;
+        changes.position.next_decision_offset = next_decision_offset;
+        let (seq, next) = (changes.position.seq, changes.position.next_intent_offset);
+        self.overlay.write(changes)?;
+        self.settings.status.update(|snapshot| {
+            (snapshot.seq, snapshot.next_intent_offset) = (seq, next);
+            snapshot.transactions += 1;
+            snapshot.decisions += decisions;
+        });
         Ok(())
     }
 

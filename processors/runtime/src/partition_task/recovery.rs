@@ -21,6 +21,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Fence → fold to the high watermark → commit `owner_started` → go on at the next intent.
     pub(super) fn recover(&mut self, now: Millis) -> Result<(), Stop> {
         self.settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
+        self.in_flight = None;
         self.pending.clear();
         self.is_drained = false;
         self.ticks = Ticks::new();

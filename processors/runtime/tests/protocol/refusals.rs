@@ -30,7 +30,7 @@ fn refusal(rig: &Rig, store: MemoryStore) -> Refused {
 fn with_position(mut store: MemoryStore, change: impl FnOnce(&mut Position)) -> MemoryStore {
     let mut position = store.position().unwrap().unwrap();
     change(&mut position);
-    store.write(StoreBatch { puts: vec![], deletes: vec![], position }).unwrap();
+    store.write(StoreBatch::new(position)).unwrap();
     store
 }
 

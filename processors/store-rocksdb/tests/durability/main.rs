@@ -164,10 +164,13 @@ fn the_store_writes_rows_and_position_as_one_and_scans_in_key_order() {
     let mut store = RocksStore::open(folder.path()).unwrap();
     assert_eq!(store.position().unwrap(), None);
     let position = Position { seq: 4, ..Position::start("log-a".into()) };
-    let put = |key: &[u8]| (key.to_vec(), key.to_vec());
-    let puts = vec![put(&[2, 1]), put(&[1, 2]), put(&[1, 1]), put(&[1, 3])];
-    store.write(StoreBatch { puts, deletes: vec![], position: position.clone() }).unwrap();
-    let delete = StoreBatch { puts: vec![], deletes: vec![vec![1, 3]], position: position.clone() };
+    let mut puts = StoreBatch::new(position.clone());
+    for key in [[2, 1], [1, 2], [1, 1], [1, 3]] {
+        puts.put(&key, |value| value.extend_from_slice(&key));
+    }
+    store.write(puts).unwrap();
+    let mut delete = StoreBatch::new(position.clone());
+    delete.delete(&[1, 3]);
     store.write(delete).unwrap();
     drop(store);
     let store = RocksStore::open(folder.path()).unwrap();
