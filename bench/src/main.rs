@@ -1,0 +1,72 @@
+//! Speeds, ours beside what people use today, in one run.
+
+mod ours;
+mod postgres_peer;
+mod redis_peer;
+mod report;
+mod suite;
+mod workload;
+
+use clap::{Parser, Subcommand};
+
+use ours::OurLog;
+use workload::HotDrop;
+
+/// The program's allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Every side, round after round; prints the table and writes JSON and a picture.
+    Run(suite::Suite),
+    /// One hot drop on one of our logs, for a profiler.
+    HotDrop {
+        /// Kafka's brokers; without them the embedded log.
+        #[arg(long, env = "LIVEDROPS_KAFKA__BROKERS")]
+        brokers: Option<String>,
+        #[arg(long, default_value_t = 1_000_000)]
+        intents: u32,
+        #[arg(long, default_value_t = 10_000)]
+        stock: u32,
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
+    },
+}
+
+#[allow(clippy::print_stdout, reason = "it is what the program is for")]
+fn main() -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    match Arguments::parse().command {
+        Command::Run(suite) => suite.run(&runtime),
+        Command::HotDrop { brokers, intents, stock, rounds } => {
+            let folder = tempfile::tempdir()?;
+            let log = match brokers {
+                Some(brokers) => runtime.block_on(OurLog::kafka(&brokers))?,
+                None => OurLog::embedded(&folder.path().join("log"), 1)?,
+            };
+            for round in 1..=rounds {
+                let drop = HotDrop { intents, stock, round };
+                let filling = platform::clock::monotonic();
+                ours::fill_drop(&log, drop)?;
+                let filled = filling.elapsed();
+                let decided = ours::decide_all(&log, &folder.path().join("store"), drop)?;
+                println!(
+                    "{:.0}/s ({} decisions, {} transactions, {:.2?}; filled in {filled:.2?})",
+                    decided.per_second(),
+                    decided.decisions,
+                    decided.transactions,
+                    decided.took
+                );
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Our side: the production task on its log, with Avro and its store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use log_kafka::{KafkaLog, KafkaSettings};
+use model::{Processor as _, Row as _};
+use reservations::Reservations;
+use reservations::rows::{StateRow, stock_key};
+use runtime::{
+    IntentAppender, IntentToAppend, Log, PartitionState, PartitionStatus, PartitionTask,
+    RegistryError, SchemaBook, SchemaRegistry, Store as _, TaskSettings, Wake,
+};
+use schemas::avro::{self, RELEASED};
+use schemas::framing;
+use schemas::order::OrderIntent;
+use schemas::partition::Partition;
+use schemas::topics::{ORDER_INTENTS, Topic};
+use schemas::units::Millis;
+use store_rocksdb::{EmbeddedLog, RocksStore, StoreReader};
+
+use crate::workload::HotDrop;
+
+const PARTITION: Partition = Partition(0);
+/// Appends that wait for their acknowledgement at once.
+const APPENDS_MAX: usize = 20_000;
+/// A run that takes longer is stuck.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) fn wall_clock() -> Millis {
+    Millis(platform::clock::now_ms())
+}
+
+/// Ids are the places in the table of released schemas: no registry is asked in a transaction.
+struct Table;
+
+impl SchemaRegistry for Table {
+    fn id_of(&self, subject: &str, text: &str) -> Result<u32, RegistryError> {
+        let at =
+            RELEASED.iter().position(|schema| (schema.subject, schema.text) == (subject, text));
+        let at = at.ok_or_else(|| RegistryError::NotRegistered(subject.to_owned()))?;
+        Ok(u32::try_from(at).unwrap_or(0) + 1)
+    }
+
+    fn text_of(&self, id: u32) -> Result<Option<String>, RegistryError> {
+        Ok(RELEASED.get(id as usize - 1).map(|schema| schema.text.to_owned()))
+    }
+}
+
+/// Either log, with one partition per topic.
+pub(crate) enum OurLog {
+    Kafka(KafkaLog),
+    Embedded(EmbeddedLog),
+}
+
+impl OurLog {
+    /// Makes the topics where they are missing.
+    pub(crate) async fn kafka(brokers: &str) -> Result<Self> {
+        let settings = KafkaSettings {
+            brokers: brokers.to_owned(),
+            session_timeout_ms: 2_000,
+            clock: wall_clock,
+        };
+        let made = log_kafka::admin::apply_topics(&settings, 1, 1).await;
+        made.map_err(anyhow::Error::msg)?;
+        let opened = tokio::task::spawn_blocking(move || KafkaLog::open(settings)).await?;
+        Ok(Self::Kafka(opened?))
+    }
+
+    pub(crate) fn embedded(folder: &Path, partitions: u16) -> Result<Self> {
+        Ok(Self::Embedded(EmbeddedLog::open(folder, partitions, "bench", wall_clock)?))
+    }
+
+    pub(crate) fn appender(&self) -> Arc<dyn IntentAppender> {
+        match self {
+            Self::Kafka(log) => log.appender(),
+            Self::Embedded(log) => Arc::new(log.clone()),
+        }
+    }
+
+    fn own(&self, partition: Partition) -> Result<Box<dyn Log>> {
+        Ok(match self {
+            Self::Kafka(log) => Box::new(log.own(Reservations::TOPOLOGY, partition)?),
+            Self::Embedded(log) => Box::new(log.own(Reservations::TOPOLOGY, partition)),
+        })
+    }
+
+    /// A recovered owner with its store.
+    fn task(&self, partition: Partition, store_folder: &Path) -> Result<Owner> {
+        let status = PartitionStatus::new("reservations", partition);
+        let settings = TaskSettings {
+            partition,
+            build: env!("CARGO_PKG_VERSION").into(),
+            schemas: Arc::new(SchemaBook::open(Arc::new(Table))?),
+            new_intent_id: || platform::clock::random_uuid().into(),
+            status: status.clone(),
+        };
+        let store = RocksStore::open(store_folder)?;
+        let reader = store.reader();
+        let mut task = PartitionTask::new(self.own(partition)?, store, settings)?;
+        while status.snapshot().state != PartitionState::Running {
+            step(&mut task)?;
+        }
+        Ok(Owner { task, status, reader })
+    }
+}
+
+/// A running partition.
+struct Owner {
+    task: Task,
+    status: PartitionStatus,
+    reader: StoreReader,
+}
+
+type Task = PartitionTask<Reservations, Box<dyn Log>, RocksStore>;
+
+/// Appends every record and waits until the log has it.
+pub(crate) fn fill(
+    appender: &dyn IntentAppender,
+    topic: Topic,
+    values: impl Iterator<Item = ([u8; 16], Vec<u8>)>,
+) -> Result<()> {
+    let mut waiting = std::collections::VecDeque::new();
+    for (key, value) in values {
+        let intent = IntentToAppend {
+            topic,
+            partition: PARTITION,
+            key: Some(key),
+            value,
+            traceparent: None,
+        };
+        waiting.push_back(appender.append(intent));
+        if waiting.len() >= APPENDS_MAX {
+            for acknowledged in waiting.drain(..APPENDS_MAX / 2) {
+                acknowledged.blocking_recv()??;
+            }
+        }
+    }
+    for acknowledged in waiting {
+        acknowledged.blocking_recv()??;
+    }
+    Ok(())
+}
+
+fn framed(intent: &OrderIntent, schema_id: u32) -> Vec<u8> {
+    let mut value = Vec::with_capacity(256);
+    framing::start(&mut value, schema_id);
+    avro::ORDER_INTENT.encode(intent, &mut value);
+    value
+}
+
+/// Puts the drop and its orders into the log.
+pub(crate) fn fill_drop(log: &OurLog, drop: HotDrop) -> Result<()> {
+    let current = avro::current(ORDER_INTENTS.subject).context("intents have a schema")?;
+    let id = Table.id_of(current.subject, current.text)?;
+    let orders = (0..drop.intents).map(|intent| drop.place(intent));
+    let intents = std::iter::once(drop.schedule()).chain(orders);
+    fill(
+        &*log.appender(),
+        ORDER_INTENTS,
+        intents.map(|intent| (drop.drop().0, framed(&intent, id))),
+    )
+}
+
+/// What a run decided, and how long it took from the first transaction to the last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    pub(crate) decisions: u32,
+    pub(crate) transactions: u64,
+    pub(crate) took: Duration,
+}
+
+impl Decided {
+    pub(crate) fn per_second(self) -> f64 {
+        f64::from(self.decisions) / self.took.as_secs_f64()
+    }
+}
+
+/// Decides everything that is in the log, and checks that the drop sold exactly its stock.
+pub(crate) fn decide_all(log: &OurLog, store_folder: &Path, drop: HotDrop) -> Result<Decided> {
+    let end = log.own(PARTITION)?.intents_range()?.end;
+    let Owner { mut task, status, reader } = log.task(PARTITION, store_folder)?;
+    let (before, started) = (status.snapshot(), platform::clock::monotonic());
+    while status.snapshot().next_intent_offset < end {
+        step(&mut task)?;
+        ensure!(started.elapsed() < PATIENCE, "stuck at {:?}", status.snapshot());
+    }
+    let took = started.elapsed();
+    let after = status.snapshot();
+    task.store().position()?; // waits for the last batch
+    let stock = reader.get(stock_key(drop.drop(), drop.drop().plain_variant()).as_bytes())?;
+    let key = stock_key(drop.drop(), drop.drop().plain_variant());
+    let StateRow::Stock(stock) = StateRow::decode(key.tag(), &stock.context("no stock")?)? else {
+        anyhow::bail!("the stock row is of another table");
+    };
+    let sold = drop.stock.min(drop.orders());
+    ensure!(stock.sold.0 == i64::from(sold), "{sold} of {} units are sold: {stock:?}", drop.stock);
+    Ok(Decided {
+        decisions: u32::try_from(after.decisions - before.decisions)?,
+        transactions: after.transactions - before.transactions,
+        took,
+    })
+}
+
+fn step(task: &mut Task) -> Result<()> {
+    match task.step(wall_clock()) {
+        Ok(Wake::Now) => Ok(()),
+        Ok(Wake::OnIntents { .. }) => {
+            task.wait_for_intents(Duration::from_millis(20));
+            Ok(())
+        }
+        Ok(Wake::At(_)) => {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        }
+        Err(exit) => anyhow::bail!("the task ended: {exit:?}"),
+    }
+}
+
+/// Folds every decision of the log into a new store; decisions and how long they took.
+pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duration)> {
+    let started = platform::clock::monotonic();
+    let owner = log.task(PARTITION, store_folder)?;
+    let took = started.elapsed();
+    Ok((u32::try_from(owner.task.position().seq)?, took))
+}
+
+/// What each of so many idle partitions adds to the memory of its process, in kibibytes.
+pub(crate) fn kibibytes_per_idle_partition(folder: &Path, partitions: u16) -> Result<u32> {
+    let log = OurLog::embedded(&folder.join("log"), partitions)?;
+    let before = resident_kibibytes()?;
+    let owners = (0..partitions).map(|number| {
+        let mut owner = log.task(Partition(number), &folder.join(format!("store-{number}")))?;
+        for _ in 0..3 {
+            step(&mut owner.task)?;
+        }
+        Ok(owner)
+    });
+    let owners = owners.collect::<Result<Vec<_>>>()?;
+    let grown = resident_kibibytes()?.saturating_sub(before);
+    drop(owners);
+    Ok(grown / u32::from(partitions))
+}
+
+fn resident_kibibytes() -> Result<u32> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+}

@@ -1,0 +1,284 @@
+//! Every side in turn, round after round, on one machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use tokio::runtime::Runtime;
+
+use crate::ours::{self, OurLog};
+use crate::postgres_peer;
+use crate::redis_peer::{self, Sync};
+use crate::report::{Bar, Line, Report, Samples};
+use crate::workload::HotDrop;
+
+/// How long a side runs that would need minutes for the whole workload.
+const SLOW_SIDE: Duration = Duration::from_secs(5);
+/// Idle partitions whose memory is weighed.
+const IDLE_PARTITIONS: u16 = 8;
+
+/// What to run, and where the servers are.
+#[derive(clap::Args)]
+pub(crate) struct Suite {
+    #[arg(long, default_value_t = 5)]
+    rounds: u32,
+    #[arg(long, default_value_t = 1_000_000)]
+    intents: u32,
+    #[arg(long, env = "LIVEDROPS_KAFKA__BROKERS")]
+    brokers: String,
+    #[arg(long, env = "LIVEDROPS_POSTGRES__URL")]
+    postgres: String,
+    #[arg(long, env = "BENCH_REDIS_URL")]
+    redis: String,
+    #[arg(long, env = "BENCH_STREAMS_CLASSPATH")]
+    streams_classpath: String,
+    /// Source of the Kafka Streams peer.
+    #[arg(long, default_value = "bench/peers/HotDropStreams.java")]
+    streams_source: PathBuf,
+    /// Report of `deploy/latency`.
+    #[arg(long)]
+    latency: Option<PathBuf>,
+    /// Report of `livedrops demo --log kafka`.
+    #[arg(long)]
+    burst: Option<PathBuf>,
+    /// Estimates of `make bench-core` for a hot drop.
+    #[arg(long)]
+    core: Option<PathBuf>,
+    /// Where results go.
+    #[arg(long, default_value = "bench/results")]
+    out: PathBuf,
+}
+
+/// Decisions per second of every side.
+#[derive(Default)]
+struct Rates {
+    kafka: Samples,
+    kafka_all_win: Samples,
+    embedded: Samples,
+    streams: Samples,
+    redis_always: Samples,
+    redis_every_second: Samples,
+    postgres: Samples,
+}
+
+fn per_second(done: u32, took: Duration) -> f64 {
+    f64::from(done) / took.as_secs_f64()
+}
+
+impl Suite {
+    pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let kafka = runtime.block_on(OurLog::kafka(&self.brokers))?;
+        let embedded = OurLog::embedded(&folder.path().join("log"), 1)?;
+        let mut rates = Rates::default();
+        for round in 1..=self.rounds {
+            self.round(runtime, round, folder.path(), &kafka, &embedded, &mut rates)?;
+        }
+        let (decisions, took) = ours::restore(&embedded, &folder.path().join("restored"))?;
+        let restored = per_second(decisions, took);
+        let idle =
+            ours::kibibytes_per_idle_partition(&folder.path().join("idle"), IDLE_PARTITIONS)?;
+        let mut lines = self.core_lines()?;
+        lines.extend(rates.lines());
+        lines.extend(self.http_lines()?);
+        lines.push(Line::new(
+            "restore: fold into RocksDB, one core",
+            "decisions/s",
+            Some(Bar::AtLeast(700_000.0)),
+            Samples::one(restored),
+        ));
+        lines.push(Line::new(
+            "memory of an idle partition",
+            "MiB",
+            Some(Bar::AtMost(32.0)),
+            Samples::one(f64::from(idle) / 1_024.0),
+        ));
+        let report = Report {
+            commit: output("git", &["rev-parse", "--short", "HEAD"])?,
+            cores: std::thread::available_parallelism()?.get(),
+            rounds: self.rounds,
+            intents: self.intents,
+            versions: self.versions(runtime)?,
+            lines,
+        };
+        self.publish(&report)
+    }
+
+    fn round(
+        &self,
+        runtime: &Runtime,
+        round: u32,
+        folder: &Path,
+        kafka: &OurLog,
+        embedded: &OurLog,
+        rates: &mut Rates,
+    ) -> Result<()> {
+        let drop = HotDrop { intents: self.intents, stock: self.intents / 100, round };
+        ours::fill_drop(kafka, drop)?;
+        let decided = ours::decide_all(kafka, &folder.join("kafka-store"), drop)?;
+        progress(round, "ours on Kafka", &mut rates.kafka, decided.per_second());
+
+        let streams = self.streams(drop)?;
+        progress(round, "Kafka Streams", &mut rates.streams, streams);
+
+        let all_win = HotDrop { intents: self.intents / 2, stock: self.intents, round };
+        ours::fill_drop(kafka, all_win)?;
+        let decided = ours::decide_all(kafka, &folder.join("kafka-store"), all_win)?;
+        progress(round, "ours on Kafka, all win", &mut rates.kafka_all_win, decided.per_second());
+
+        ours::fill_drop(embedded, drop)?;
+        let decided = ours::decide_all(embedded, &folder.join("embedded-store"), drop)?;
+        progress(round, "ours, embedded", &mut rates.embedded, decided.per_second());
+
+        for (sync, name, samples) in [
+            (Sync::Always, "Redis, synced always", &mut rates.redis_always),
+            (Sync::EverySecond, "Redis, synced every second", &mut rates.redis_every_second),
+        ] {
+            let (done, took) = redis_peer::run(&self.redis, sync, drop, SLOW_SIDE)?;
+            progress(round, name, samples, per_second(done, took));
+        }
+        let ran = runtime.block_on(postgres_peer::run(&self.postgres, drop, SLOW_SIDE))?;
+        progress(round, "Postgres row lock", &mut rates.postgres, per_second(ran.0, ran.1));
+        Ok(())
+    }
+
+    fn streams(&self, drop: HotDrop) -> Result<f64> {
+        #[derive(Deserialize)]
+        struct Printed {
+            intents: f64,
+            seconds: f64,
+        }
+        let mut java = Command::new("java");
+        java.args([
+            "-Xmx2g",
+            "-XX:+UseParallelGC",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            "-cp",
+        ])
+        .arg(&self.streams_classpath)
+        .arg(&self.streams_source)
+        .arg(&self.brokers)
+        .args([drop.intents, drop.stock, drop.round].map(|number| number.to_string()));
+        let output = java.output().context("java does not start")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed: Printed = serde_json::from_slice(&output.stdout)?;
+        Ok(printed.intents / printed.seconds)
+    }
+
+    /// `decide` + `apply` from criterion's estimates, in nanoseconds per 10,000 orders.
+    fn core_lines(&self) -> Result<Vec<Line>> {
+        #[derive(Deserialize)]
+        struct Estimates {
+            median: Estimate,
+        }
+        #[derive(Deserialize)]
+        struct Estimate {
+            point_estimate: f64,
+        }
+        let Some(path) = &self.core else { return Ok(Vec::new()) };
+        let estimates: Estimates = read(path)?;
+        let rate = 10_000.0 * 1e9 / estimates.median.point_estimate;
+        let bar = Some(Bar::AtLeast(2e6));
+        Ok(vec![Line::new(
+            "pure decide + apply, one thread",
+            "decisions/s",
+            bar,
+            Samples::one(rate),
+        )])
+    }
+
+    fn http_lines(&self) -> Result<Vec<Line>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Http {
+            latency_ms: Quantiles,
+            seconds: f64,
+        }
+        #[derive(Deserialize)]
+        struct Quantiles {
+            p50: f64,
+            p99: f64,
+        }
+        let mut lines = Vec::new();
+        let mut line = |what: &str, unit, bar, value| {
+            lines.push(Line::new(what, unit, Some(Bar::AtMost(bar)), Samples::one(value)));
+        };
+        if let Some(path) = &self.latency {
+            let Http { latency_ms: Quantiles { p50, p99 }, .. } = read(path)?;
+            line("150 orders/s over HTTP on Kafka, p50", "ms", 8.0, p50);
+            line("150 orders/s over HTTP on Kafka, p99", "ms", 25.0, p99);
+        }
+        if let Some(path) = &self.burst {
+            let burst: Http = read(path)?;
+            line("10,000 buyers at once over HTTP on Kafka", "s", 1.5, burst.seconds);
+            line("10,000 buyers at once, p99", "ms", 1_000.0, burst.latency_ms.p99);
+        }
+        Ok(lines)
+    }
+
+    fn versions(&self, runtime: &Runtime) -> Result<Vec<String>> {
+        let postgres = runtime.block_on(postgres_peer::version(&self.postgres))?;
+        let redis = redis_peer::version(&self.redis)?;
+        Ok(vec!["Kafka 4.3.1".into(), format!("Postgres {postgres}"), format!("Redis {redis}")])
+    }
+
+    #[allow(clippy::print_stdout, reason = "it is what the program is for")]
+    fn publish(&self, report: &Report) -> Result<()> {
+        println!("{}", report.text());
+        std::fs::create_dir_all(&self.out)?;
+        std::fs::write(
+            self.out.join("results.json"),
+            serde_json::to_string_pretty(report)? + "\n",
+        )?;
+        std::fs::write(self.out.join("results.svg"), report.picture())?;
+        Ok(())
+    }
+}
+
+impl Rates {
+    fn lines(&self) -> Vec<Line> {
+        let bar = Some(Bar::AtLeast(400_000.0));
+        let on_kafka = || {
+            Line::new(
+                "hot drop on Kafka, exactly once, 1 % win",
+                "decisions/s",
+                bar,
+                self.kafka.clone(),
+            )
+        };
+        let embedded = || {
+            Line::new(
+                "hot drop, embedded log, fsync per commit",
+                "decisions/s",
+                bar,
+                self.embedded.clone(),
+            )
+        };
+        let no_bar = |line: Line| Line { bar: None, ..line };
+        vec![
+            on_kafka().beside("Kafka Streams", &self.streams, Some(2.5)),
+            no_bar(on_kafka()).beside("Postgres row lock", &self.postgres, None),
+            Line::new("the same, everybody wins", "decisions/s", None, self.kafka_all_win.clone()),
+            embedded().beside("Redis, fsync always", &self.redis_always, Some(2.0)),
+            no_bar(embedded()).beside("Redis, fsync each s", &self.redis_every_second, None),
+        ]
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[allow(clippy::print_stderr, reason = "a run takes minutes")]
+fn progress(round: u32, side: &str, samples: &mut Samples, rate: f64) {
+    eprintln!("round {round}: {side:<28} {rate:>10.0}/s");
+    samples.0.push(rate);
+}
