@@ -22,8 +22,10 @@ SEEDS ?= 5000
 ENCORE_BUYERS ?= 20000
 ENCORE_STOCK ?= 5000
 TEST_SEEDS = 1500
+# Rounds of the benchmarks, every side in each.
+ROUNDS ?= 5
 
-.PHONY: help demo test dev up down lint purity build bench-core latency payments sim sim-short sim-bugs
+.PHONY: help demo test dev up down lint purity build bench-core bench latency payments sim sim-short sim-bugs
 
 help: ## List what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -64,9 +66,18 @@ payments: build ## 20,000 orders of a paid drop with a waitlist on real Kafka, a
 	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 100 --stock 10 \
 	  --encore-buyers $(ENCORE_BUYERS) --encore-stock $(ENCORE_STOCK) --encore-hold-seconds 30 --report $(REPORT)
 
-bench-core: ## decide + apply on one thread, per command
-	@deploy/install build
+bench-core: build ## decide + apply on one thread, per command
 	cargo bench --workspace --bench decide --locked --profile dev -- --noplot
+
+bench: bench-core ## Every bar in one table, beside Kafka Streams, Redis and Postgres; JSON and a picture in bench/results
+	@mkdir -p bench/results
+	@deploy/stack run --with postgres,clickhouse,kafka -- \
+	  env REPORT=bench/results/latency.json deploy/latency $(PROGRAM)
+	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 10000 --stock 1000 \
+	  --report bench/results/burst.json || echo "the burst was not verified" >&2
+	@deploy/stack run --with postgres,clickhouse,kafka,redis,streams -- $(CARGO_TARGET_DIR)/debug/bench run --rounds $(ROUNDS) \
+	  --latency bench/results/latency.json --burst bench/results/burst.json \
+	  --core "$(CARGO_TARGET_DIR)/criterion/decide + apply/place, 1 % win/new/estimates.json"
 
 latency: build ## 150 orders/s for 60 s over HTTP through real Kafka with the views running
 	@deploy/stack run --with postgres,clickhouse,kafka -- deploy/latency $(PROGRAM)

@@ -5,6 +5,7 @@ mod postgres_peer;
 mod redis_peer;
 mod report;
 mod suite;
+mod views;
 mod workload;
 
 use clap::{Parser, Subcommand};
@@ -25,7 +26,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Every side, round after round; prints the table and writes JSON and a picture.
-    Run(suite::Suite),
+    Run(Box<suite::Suite>),
     /// One hot drop on one of our logs, for a profiler.
     HotDrop {
         /// Kafka's brokers; without them the embedded log.
@@ -50,7 +51,7 @@ fn main() -> anyhow::Result<()> {
             let folder = tempfile::tempdir()?;
             let log = match brokers {
                 Some(brokers) => runtime.block_on(OurLog::kafka(&brokers))?,
-                None => OurLog::embedded(&folder.path().join("log"), 1)?,
+                None => OurLog::Embedded(ours::embedded_log(&folder.path().join("log"), 1)?),
             };
             for round in 1..=rounds {
                 let drop = HotDrop { intents, stock, round };

@@ -55,6 +55,11 @@ pub(crate) enum OurLog {
     Embedded(EmbeddedLog),
 }
 
+/// A new embedded log.
+pub(crate) fn embedded_log(folder: &Path, partitions: u16) -> Result<EmbeddedLog> {
+    Ok(EmbeddedLog::open(folder, partitions, "bench", wall_clock)?)
+}
+
 impl OurLog {
     /// Makes the topics where they are missing.
     pub(crate) async fn kafka(brokers: &str) -> Result<Self> {
@@ -67,10 +72,6 @@ impl OurLog {
         made.map_err(anyhow::Error::msg)?;
         let opened = tokio::task::spawn_blocking(move || KafkaLog::open(settings)).await?;
         Ok(Self::Kafka(opened?))
-    }
-
-    pub(crate) fn embedded(folder: &Path, partitions: u16) -> Result<Self> {
-        Ok(Self::Embedded(EmbeddedLog::open(folder, partitions, "bench", wall_clock)?))
     }
 
     pub(crate) fn appender(&self) -> Arc<dyn IntentAppender> {
@@ -229,7 +230,7 @@ pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duratio
 
 /// What each of so many idle partitions adds to the memory of its process, in kibibytes.
 pub(crate) fn kibibytes_per_idle_partition(folder: &Path, partitions: u16) -> Result<u32> {
-    let log = OurLog::embedded(&folder.join("log"), partitions)?;
+    let log = OurLog::Embedded(embedded_log(&folder.join("log"), partitions)?);
     let before = resident_kibibytes()?;
     let owners = (0..partitions).map(|number| {
         let mut owner = log.task(Partition(number), &folder.join(format!("store-{number}")))?;

@@ -12,6 +12,7 @@ use crate::ours::{self, OurLog};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
 use crate::report::{Bar, Line, Report, Samples};
+use crate::views;
 use crate::workload::HotDrop;
 
 /// How long a side runs that would need minutes for the whole workload.
@@ -30,6 +31,8 @@ pub(crate) struct Suite {
     brokers: String,
     #[arg(long, env = "LIVEDROPS_POSTGRES__URL")]
     postgres: String,
+    #[arg(long, env = "LIVEDROPS_CLICKHOUSE__URL")]
+    clickhouse: String,
     #[arg(long, env = "BENCH_REDIS_URL")]
     redis: String,
     #[arg(long, env = "BENCH_STREAMS_CLASSPATH")]
@@ -71,7 +74,8 @@ impl Suite {
     pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let kafka = runtime.block_on(OurLog::kafka(&self.brokers))?;
-        let embedded = OurLog::embedded(&folder.path().join("log"), 1)?;
+        let log = ours::embedded_log(&folder.path().join("log"), 1)?;
+        let embedded = OurLog::Embedded(log.clone());
         let mut rates = Rates::default();
         for round in 1..=self.rounds {
             self.round(runtime, round, folder.path(), &kafka, &embedded, &mut rates)?;
@@ -83,6 +87,14 @@ impl Suite {
         let mut lines = self.core_lines()?;
         lines.extend(rates.lines());
         lines.extend(self.http_lines()?);
+        let (decisions, took) = views::postgres(runtime, &log, &self.postgres)?;
+        let into_postgres = Samples::one(per_second(decisions, took));
+        let bar = Some(Bar::AtLeast(30_000.0));
+        lines.push(Line::new("Postgres view", "decisions/s", bar, into_postgres));
+        let (decisions, took) = views::clickhouse(runtime, &log, &self.clickhouse)?;
+        let into_clickhouse = Samples::one(per_second(decisions, took));
+        let bar = Some(Bar::AtLeast(150_000.0));
+        lines.push(Line::new("ClickHouse view", "decisions/s", bar, into_clickhouse));
         lines.push(Line::new(
             "restore: fold into RocksDB, one core",
             "decisions/s",

@@ -1,0 +1,75 @@
+//! How fast the views take what is decided: decode, then insert, batch after batch, as their followers do.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clickhouse_views::{ClickhouseViews, InsertedRange, facts_of};
+use postgres_views::{Placed, PostgresViews};
+use runtime::{Tail as _, TailStart};
+use schemas::avro;
+use schemas::framing;
+use schemas::order::OrderBody;
+use schemas::topics::ORDER_DECISIONS;
+use store_rocksdb::EmbeddedLog;
+use tokio::runtime::Runtime;
+
+/// Decisions of one batch.
+const BATCH: usize = 5_000;
+/// Decisions of one insert into `ClickHouse`, which wants few and large ones.
+const CLICKHOUSE_BATCH: usize = 50_000;
+/// Decisions that are enough to tell.
+const DECISIONS_MAX: usize = 200_000;
+
+/// Hands decisions from the beginning of the log to `take`; how many, and how long that took.
+fn follow(
+    log: &EmbeddedLog,
+    batch_max: usize,
+    mut take: impl FnMut(Vec<Placed<OrderBody>>) -> Result<()>,
+) -> Result<(u32, Duration)> {
+    let mut tail = log.tail(ORDER_DECISIONS, |_| TailStart::Beginning);
+    let (mut done, started) = (0, platform::clock::monotonic());
+    while done < DECISIONS_MAX {
+        let records = tail.poll(Duration::ZERO, batch_max).map_err(anyhow::Error::msg)?;
+        if records.is_empty() {
+            break;
+        }
+        done += records.len();
+        let decoded = records.into_iter().map(|record| {
+            let (_, datum) = framing::split(&record.value)?;
+            let decision = avro::ORDER_DECISION.decode(datum)?;
+            Ok(Placed { partition: record.partition, offset: record.offset, decision })
+        });
+        take(decoded.collect::<Result<_>>()?)?;
+    }
+    Ok((u32::try_from(done)?, started.elapsed()))
+}
+
+/// Decisions into a new database.
+pub(crate) fn postgres(runtime: &Runtime, log: &EmbeddedLog, url: &str) -> Result<(u32, Duration)> {
+    let views = runtime.block_on(PostgresViews::connect(url))?;
+    follow(log, BATCH, |batch| Ok(runtime.block_on(views.apply_orders(&batch))?))
+}
+
+/// Decisions into new tables.
+pub(crate) fn clickhouse(
+    runtime: &Runtime,
+    log: &EmbeddedLog,
+    url: &str,
+) -> Result<(u32, Duration)> {
+    let views = runtime.block_on(ClickhouseViews::connect(url, "bench"))?;
+    follow(log, CLICKHOUSE_BATCH, |batch| {
+        let (first, last) = batch.first().zip(batch.last()).context("no batch is empty")?;
+        let place = |placed: &Placed<OrderBody>| {
+            facts_of(placed.partition, placed.offset, &placed.decision)
+        };
+        let facts: Vec<_> = batch.iter().flat_map(place).collect();
+        let range = InsertedRange {
+            partition: first.partition.0,
+            first_offset: first.offset,
+            next_offset: last.offset + 1,
+            last_seq: last.decision.header.seq,
+            facts: facts.len() as u64,
+        };
+        Ok(runtime.block_on(views.insert(range, &facts, false))?)
+    })
+}
