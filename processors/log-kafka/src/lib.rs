@@ -9,9 +9,9 @@
 //! | `tail` | committed records out |
 //!
 //! Three facts shape it. `commit_transaction` waits at least 100 ms if a delivery report is unserved when it
-//! is called, so `owner` drains deliveries first. Aborting with a `BaseProducer` can hang, so producers are
-//! `ThreadedProducer`s, and nothing is ever aborted: the next fence does it. A producer with an uncertain
-//! transaction is dropped, never used again: late packets of its epoch cannot reach a newer one.
+//! is called, so `owner` drains deliveries first. Aborting with a `BaseProducer` can hang, so nothing is ever aborted:
+//! the next fence does it. A producer with an uncertain transaction is dropped, never used again: late packets of its
+//! epoch cannot reach a newer one.
 
 pub mod admin;
 mod appender;

@@ -15,6 +15,7 @@
 //! | decide | nothing | old | the intents are decided again: nobody saw the first time |
 //! | submit | open transaction | old | the fence aborts it; decided again |
 //! | commit sent, answer lost | committed or aborted | old | reading to the high watermark finds out which |
+//! | submit, the next batch decided meanwhile | open transaction | old | as above; the next batch is decided again too |
 //! | commit | committed | old | the gap is folded from the log, not decided again |
 //! | store write | committed | new | nothing to do |
 
