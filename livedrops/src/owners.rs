@@ -10,8 +10,8 @@ use followers::Followers;
 use model::Processor;
 use reservations::Reservations;
 use runtime::{
-    Exit, PartitionState, PartitionStatus, PartitionTask, Refused, SchemaBook, StoreError,
-    TaskSettings, driver,
+    BACKLOG_MIN, Exit, PartitionState, PartitionStatus, PartitionTask, Refused, SchemaBook,
+    StoreError, TaskSettings, driver,
 };
 use schemas::partition::Partition;
 use store_rocksdb::{RocksStore, StoreReader};
@@ -166,6 +166,7 @@ impl Owners {
             build: env!("CARGO_PKG_VERSION").into(),
             schemas: self.schemas.clone(),
             new_intent_id: || platform::clock::random_uuid().into(),
+            backlog_min: BACKLOG_MIN,
             status: status.clone(),
         };
         let exit = match self.task::<P>(key, settings) {

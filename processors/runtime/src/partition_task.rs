@@ -204,6 +204,9 @@ impl From<Refused> for Stop {
     }
 }
 
+/// [`TaskSettings::backlog_min`] of every owner in production.
+pub const BACKLOG_MIN: usize = 1_000;
+
 /// What a task needs to know beside its log and store.
 #[derive(Clone, Debug)]
 pub struct TaskSettings {
@@ -215,6 +218,10 @@ pub struct TaskSettings {
     pub schemas: Arc<SchemaBook>,
     /// Makes the ids of tick intents.
     pub new_intent_id: fn() -> schemas::ids::IntentId,
+    /// From so many decisions on a transaction is a backlog's: the next one is decided before its commit is awaited. A
+    /// smaller one is awaited at once, because there somebody waits for each, and because transactions that follow
+    /// one another within a few milliseconds are turned away by the coordinator.
+    pub backlog_min: usize,
     /// Where the task reports how it is doing.
     pub status: PartitionStatus,
 }

@@ -91,11 +91,12 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if batch.fired > 0 {
             self.ticks.interval = TICK_INTERVAL_MIN;
         }
+        let is_backlog = batch.records.len() >= self.settings.backlog_min;
         if !batch.records.is_empty() {
             self.submit(batch.records)?;
         }
         let Some(why) = batch.stalled else {
-            if self.is_drained && self.pending.is_empty() {
+            if !is_backlog {
                 self.finish()?;
             }
             self.settings.status.update(|snapshot| snapshot.state = PartitionState::Running);

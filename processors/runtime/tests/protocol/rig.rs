@@ -82,6 +82,7 @@ impl Rig {
             build: "test".into(),
             schemas: Arc::new(SchemaBook::open(self.registry.clone()).unwrap()),
             new_intent_id,
+            backlog_min: 1,
             status: self.status.clone(),
         };
         PartitionTask::new(self.broker.client(), store, settings).unwrap()

@@ -196,6 +196,7 @@ fn settings(log: &EmbeddedLog) -> TaskSettings {
         build: "test".into(),
         schemas: Arc::new(SchemaBook::open(Arc::new(log.clone())).unwrap()),
         new_intent_id: || IntentId([7; 16]),
+        backlog_min: runtime::BACKLOG_MIN,
         status: PartitionStatus::new("reservations", P0),
     }
 }
