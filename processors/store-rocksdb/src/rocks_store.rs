@@ -158,20 +158,36 @@ impl StoreReader {
     }
 }
 
-/// Writes batches in order until one fails: what is on disk stays a prefix.
+/// Writes batches in order until one fails: what is on disk stays a prefix. A batch that is not written stays counted,
+/// so that its rows are never looked for on disk.
 fn write_all(db: &DB, batches: &Receiver<StoreBatch>, progress: &Progress) {
+    let _told = ToldWhenPanicking(progress);
     while let Ok(batch) = batches.recv() {
+        let written = write(db, &batch);
+        drop(batch);
         let mut behind = progress.lock();
-        if behind.failure.is_none() {
-            drop(behind);
-            let written = write(db, &batch);
-            drop(batch);
-            behind = progress.lock();
-            behind.failure = written.err().map(|error| error.to_string());
+        match written {
+            Ok(()) => behind.batches -= 1,
+            Err(error) => behind.failure = Some(error.to_string()),
         }
-        behind.batches -= 1;
+        let has_failed = behind.failure.is_some();
         drop(behind);
         progress.changed.notify_all();
+        if has_failed {
+            return; // whoever waits to hand over a batch is told
+        }
+    }
+}
+
+/// Without it, a panic of the writer would leave its owner waiting for ever.
+struct ToldWhenPanicking<'a>(&'a Progress);
+
+impl Drop for ToldWhenPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.lock().failure = Some("the writer of the store panicked".into());
+            self.0.changed.notify_all();
+        }
     }
 }
 
@@ -253,5 +269,29 @@ impl Store for RocksStore {
 
     fn unwritten(&self) -> usize {
         self.progress.lock().batches
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// Were they counted as written, the owner would forget their rows, find older ones on disk, and decide on those.
+    #[test]
+    fn batches_that_a_failing_disk_refused_stay_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        // A database without the store's column families refuses every batch.
+        let db = DB::open_default(folder.path()).unwrap();
+        let progress = Progress::default();
+        let (queue, batches) = sync_channel(BEHIND_MAX);
+        for _ in 0..2 {
+            progress.lock().batches += 1;
+            queue.send(StoreBatch::new(Position::start("log".into()))).unwrap();
+        }
+        write_all(&db, &batches, &progress);
+        assert_eq!(progress.lock().batches, 2);
+        let Err(StoreError::Failed(why)) = progress.settle() else { panic!("it must not wait") };
+        assert!(why.contains("column family"), "{why}");
     }
 }
