@@ -1,24 +1,21 @@
 //! The provider's ledger of money against the log: no charge without units, no units without a charge.
 
+use std::collections::BTreeMap;
+
 use schemas::ids::OrderId;
-use schemas::order::{OrderRow, OrderStatus, PaymentState};
+use schemas::order::{OrderRow, OrderStatus, PaymentState, ProviderOperationKind as Kind};
 use schemas::units::MinorUnits;
+use serde::{Deserialize, Serialize};
 
 use crate::Fold;
 
-/// One attempt as the provider has it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What has happened to the money of one attempt, at a provider that does as it is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "four facts about money, none of which implies another"
 )]
-pub struct Charge {
-    /// The order.
-    pub order_id: OrderId,
-    /// The attempt.
-    pub attempt: i32,
-    /// Amount reserved or taken.
-    pub amount: MinorUnits,
+pub struct ChargeState {
     /// The money was reserved.
     pub authorised: bool,
     /// The money was taken.
@@ -29,11 +26,40 @@ pub struct Charge {
     pub refunded: bool,
 }
 
+impl ChargeState {
+    /// Does what is asked, where it can be done; whether it was. `accepts` is the bank's word, asked for only where there
+    /// is something to reserve or to take.
+    pub fn carry_out(&mut self, kind: Kind, accepts: impl FnOnce() -> bool) -> bool {
+        let holds = self.authorised && !self.voided;
+        let (fact, is_done) = match kind {
+            Kind::Authorise => (&mut self.authorised, accepts()),
+            Kind::Capture => (&mut self.captured, holds && accepts()),
+            Kind::Void => (&mut self.voided, holds && !self.captured),
+            Kind::Refund => (&mut self.refunded, self.captured),
+        };
+        *fact = is_done;
+        is_done
+    }
+}
+
+/// One attempt as the provider has it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Charge {
+    /// The order.
+    pub order_id: OrderId,
+    /// The attempt.
+    pub attempt: i32,
+    /// Amount reserved or taken.
+    pub amount: MinorUnits,
+    /// What has happened to it.
+    pub state: ChargeState,
+}
+
 impl Charge {
     /// Money that the creator has.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.captured && !self.refunded
+        self.state.captured && !self.state.refunded
     }
 }
 
@@ -58,23 +84,19 @@ pub fn compare<'a>(
         }
         check_charge(charge, order, &mut findings);
     }
-    let charge_of = |order: &OrderRow| {
-        let attempt = order.payments.last().map_or(0, |last| last.attempt);
-        charges.iter().find(|c| c.order_id == order.order_id && c.attempt == attempt)
-    };
+    let by_attempt: BTreeMap<_, _> =
+        charges.iter().map(|charge| ((charge.order_id, charge.attempt), charge)).collect();
     for fold in folds.clone() {
         for order in fold.orders.values().chain(fold.archived_orders.values()) {
-            if order.payments.is_empty() {
-                continue;
-            }
-            let charge = charge_of(order);
+            let Some(last) = order.payments.last() else { continue };
+            let charge = by_attempt.get(&(order.order_id, last.attempt)).copied();
             if order.status == OrderStatus::Paid && !charge.is_some_and(Charge::is_kept) {
                 findings.push(format!("{} is PAID without a charge: {charge:?}", order.order_id));
             }
             if order.status == OrderStatus::Confirmed {
                 findings.push(format!("{} stays CONFIRMED: {charge:?}", order.order_id));
             }
-            if order.status == OrderStatus::Refunded && !charge.is_some_and(|c| c.refunded) {
+            if order.status == OrderStatus::Refunded && !charge.is_some_and(|c| c.state.refunded) {
                 findings.push(format!("{} is REFUNDED without its money", order.order_id));
             }
         }
@@ -91,7 +113,8 @@ fn check_charge(charge: &Charge, order: &OrderRow, findings: &mut Vec<String>) {
         findings.push(format!("{charge:?} is kept for {:?} {state:?}", order.status));
     }
     let lapses = state == Some(PaymentState::CaptureFailed);
-    if charge.authorised && !charge.captured && !charge.voided && !lapses {
+    let ChargeState { authorised, captured, voided, .. } = charge.state;
+    if authorised && !captured && !voided && !lapses {
         findings.push(format!("{charge:?} is reserved for ever: {:?} {state:?}", order.status));
     }
 }

@@ -30,7 +30,8 @@ import org.apache.kafka.streams.state.Stores;
  * decision out per intent. Records are fixed binary, 60 bytes in and 90 out, so that it pays nothing for Avro.
  *
  * Its settings are what its users raise first: larger fetches and batches, lz4, a write-back cache over the one hot row
- * (over the orders, each of which is written once, a cache costs a third of the rate). Prints {"intents": …, "seconds": …} from its first committed offset to its last.
+ * (over the orders, each of which is written once, a cache is in the way). Prints {"intents": …, "seconds": …} from its
+ * first committed offset to its last.
  */
 public final class HotDropStreams {
     static final int REPEATS_EVERY = 50;

@@ -252,29 +252,16 @@ impl Suite {
 impl Rates {
     fn lines(&self) -> Vec<Line> {
         let bar = Some(Bar::AtLeast(400_000.0));
-        let on_kafka = || {
-            Line::new(
-                "hot drop on Kafka, exactly once, 1 % win",
-                "decisions/s",
-                bar,
-                self.kafka.clone(),
-            )
-        };
-        let embedded = || {
-            Line::new(
-                "hot drop, embedded log, fsync per commit",
-                "decisions/s",
-                bar,
-                self.embedded.clone(),
-            )
-        };
-        let no_bar = |line: Line| Line { bar: None, ..line };
+        let line =
+            |what: &str, bar, ours: &Samples| Line::new(what, "decisions/s", bar, ours.clone());
+        let on_kafka = |bar| line("hot drop on Kafka, exactly once, 1 % win", bar, &self.kafka);
+        let embedded = |bar| line("hot drop, embedded log, fsync per commit", bar, &self.embedded);
         vec![
-            on_kafka().beside("Kafka Streams", &self.streams, Some(2.5)),
-            no_bar(on_kafka()).beside("Postgres row lock", &self.postgres, None),
-            Line::new("the same, everybody wins", "decisions/s", None, self.kafka_all_win.clone()),
-            embedded().beside("Redis, fsync always", &self.redis_always, Some(2.0)),
-            no_bar(embedded()).beside("Redis, fsync each s", &self.redis_every_second, None),
+            on_kafka(bar).beside("Kafka Streams", &self.streams, Some(2.5)),
+            on_kafka(None).beside("Postgres row lock", &self.postgres, None),
+            line("the same, everybody wins", None, &self.kafka_all_win),
+            embedded(bar).beside("Redis, fsync always", &self.redis_always, Some(2.0)),
+            embedded(None).beside("Redis, fsync each s", &self.redis_every_second, None),
         ]
     }
 }

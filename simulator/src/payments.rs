@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use auditor::Fold;
-use auditor::ledger::Charge;
+use auditor::ledger::{Charge, ChargeState};
 use schemas::ids::OrderId;
 use schemas::order::{
     OrderIntent, OrderIntentKind, OrderRow, PaymentOutcome, ProviderOperationKind as Kind,
@@ -104,34 +104,13 @@ impl Payments {
             return answer.clone();
         }
         let (order_id, attempt, kind) = call;
-        let charge = self.ledger.entry((order_id, attempt)).or_insert(Charge {
+        let charge = self.ledger.entry((order_id, attempt)).or_insert_with(|| Charge {
             order_id,
             attempt,
             amount: order.total,
-            authorised: false,
-            captured: false,
-            voided: false,
-            refunded: false,
+            state: ChargeState::default(),
         });
-        let holds = charge.authorised && !charge.voided;
-        let succeeded = match kind {
-            Kind::Authorise => {
-                charge.authorised = !faults.strikes(Fault::Declined);
-                charge.authorised
-            }
-            Kind::Capture => {
-                charge.captured = holds && !faults.strikes(Fault::Declined);
-                charge.captured
-            }
-            Kind::Void => {
-                charge.voided = holds && !charge.captured;
-                charge.voided
-            }
-            Kind::Refund => {
-                charge.refunded = charge.captured;
-                charge.refunded
-            }
-        };
+        let succeeded = charge.state.carry_out(kind, || !faults.strikes(Fault::Declined));
         let outcome = PaymentOutcome {
             order_id,
             attempt,

@@ -64,13 +64,18 @@ async fn paying(site: &Site) -> Paying {
 
 /// Reads an order until it has a status.
 pub(crate) async fn until(client: &Client, order: &str, status: &str) -> Value {
+    until_at(client, order, "/status", status).await
+}
+
+/// Reads an order until it has a word in a place (a JSON pointer).
+pub(crate) async fn until_at(client: &Client, order: &str, place: &str, word: &str) -> Value {
     let started = monotonic();
     loop {
         let (_, body) = client.get(&format!("/orders/{order}")).await;
-        if body["status"] == status {
+        if body.pointer(place).is_some_and(|found| found == word) {
             return body;
         }
-        assert!(started.elapsed() < PATIENCE, "{order} does not become {status}: {body}");
+        assert!(started.elapsed() < PATIENCE, "{order} does not become {word}: {body}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

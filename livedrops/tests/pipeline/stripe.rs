@@ -1,16 +1,14 @@
 //! Payments through the Stripe adapter, against a mock of Stripe that is not ours (`deploy/stack --with stripe`).
 
-use std::time::Duration;
-
 use payments::provider::Provider as _;
 use payments::stripe::Stripe;
 use payments::webhook::sign;
-use platform::clock::{monotonic, now_ms, random_uuid};
+use platform::clock::{now_ms, random_uuid};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::*;
-use crate::life::{free_address, paid_drop, until};
+use crate::life::{free_address, paid_drop, until, until_at};
 
 const SECRET: &str = "whsec_stripe";
 const KEY: &str = "sk_test_livedrops";
@@ -105,15 +103,7 @@ impl Paying {
 
 /// Reads an order until its payment has a state.
 async fn until_payment(client: &Client, order: &str, state: &str) -> Value {
-    let started = monotonic();
-    loop {
-        let (_, body) = client.get(&format!("/orders/{order}")).await;
-        if body["payment"]["state"] == state {
-            return body;
-        }
-        assert!(started.elapsed() < PATIENCE, "{order} does not become {state}: {body}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_at(client, order, "/payment/state", state).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

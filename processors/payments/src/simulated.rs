@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use auditor::ledger::Charge;
+use auditor::ledger::{Charge, ChargeState};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use schemas::ids::OrderId;
 use schemas::order::ProviderOperationKind as Kind;
+use schemas::units::{Currency, MinorUnits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -64,42 +64,26 @@ struct Books {
 /// A charge as the ledger shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "four facts about money, none of which implies another"
-)]
 pub struct ChargeEntry {
     /// The order.
     pub order_id: String,
     /// The attempt.
     pub attempt: i32,
     /// Minor units.
-    pub amount: schemas::units::MinorUnits,
+    pub amount: MinorUnits,
     /// ISO 4217.
-    pub currency: schemas::units::Currency,
-    /// Reserved.
-    pub authorised: bool,
-    /// Taken.
-    pub captured: bool,
-    /// Let go.
-    pub voided: bool,
-    /// Given back.
-    pub refunded: bool,
+    pub currency: Currency,
+    /// What has happened to it.
+    #[serde(flatten)]
+    pub state: ChargeState,
 }
 
 impl ChargeEntry {
     /// The charge as the audit compares it; `None` where the order id is nobody's.
     #[must_use]
     pub fn charge(&self) -> Option<Charge> {
-        Some(Charge {
-            order_id: self.order_id.parse::<OrderId>().ok()?,
-            attempt: self.attempt,
-            amount: self.amount,
-            authorised: self.authorised,
-            captured: self.captured,
-            voided: self.voided,
-            refunded: self.refunded,
-        })
+        let order_id = self.order_id.parse().ok()?;
+        Some(Charge { order_id, attempt: self.attempt, amount: self.amount, state: self.state })
     }
 }
 
@@ -148,30 +132,12 @@ impl Provider {
             attempt: request.attempt,
             amount: request.amount,
             currency: request.currency.clone(),
-            authorised: false,
-            captured: false,
-            voided: false,
-            refunded: false,
+            state: ChargeState::default(),
         });
-        let holds = charge.authorised && !charge.voided;
-        let succeeded = match request.operation {
-            Kind::Authorise => {
-                charge.authorised = !self.happens(self.rates.declines, "decline", key);
-                charge.authorised
-            }
-            Kind::Capture => {
-                charge.captured = holds;
-                holds
-            }
-            Kind::Void => {
-                charge.voided = holds && !charge.captured;
-                charge.voided
-            }
-            Kind::Refund => {
-                charge.refunded = charge.captured;
-                charge.refunded
-            }
-        };
+        let kind = request.operation;
+        let accepts =
+            || kind != Kind::Authorise || !self.happens(self.rates.declines, "decline", key);
+        let succeeded = charge.state.carry_out(kind, accepts);
         let answer = OperationAnswer {
             order_id: request.order_id.clone(),
             attempt: request.attempt,

@@ -1,8 +1,7 @@
 //! The store of one partition: one `RocksDB`, rows in one column family, the position in another, both in
 //! every write. A thread of its own writes, in order, behind the owner: the log is what must be durable, the store
 //! only shortens recovery. For the same reason there is no WAL. A killed process loses what was still in the
-//! memtables, at most a few ten thousand decisions, and folds them again from the log; both families are flushed as
-//! one, so what is left is always a prefix.
+//! memtables and folds it again from the log; both families are flushed as one, so what is left is always a prefix.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,8 +18,8 @@ const ROWS: &str = "rows";
 const META: &str = "meta";
 const POSITION_KEY: &[u8] = b"position";
 
-/// A partition has at most two of these in memory while it is busy, and folds as much again after a crash: less than
-/// a second. Every file that a smaller one would make is one more to ask for an order that is not there.
+/// A partition has at most two of these in memory while it is busy, and folds as much again after a crash. Every file
+/// that a smaller one would make is one more to ask for an order that is not there.
 const MEMTABLE_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// Share of a memtable spent on a bloom filter: most look-ups are for orders that are not there.

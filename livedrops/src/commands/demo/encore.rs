@@ -218,7 +218,7 @@ impl Encore {
             orders_by_status,
             offered,
             late_or_failed_attempts: attempts.filter(|p| is_failed(p.state)).count() as u64,
-            charges: charges.iter().filter(|charge| charge.authorised).count(),
+            charges: charges.iter().filter(|charge| charge.state.authorised).count(),
             kept: kept.0,
             currency: "EUR",
             verified: findings.is_empty() && orders.len() == self.flags.encore_buyers as usize,

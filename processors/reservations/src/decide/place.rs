@@ -6,15 +6,13 @@
 //! `unknown_drop`, `archived`, and `not_open` of an upcoming or paused drop, so that an early click costs
 //! nothing. With `ifSoldOut: waitlist` the last two become a place in the queue, where the drop has one.
 
-use std::collections::BTreeMap;
-
 use model::{Decided, ReadFailed, Rows, Stamp};
 use schemas::decision::Outcome;
 use schemas::ids::{DropId, OrderId, UserId, VariantId};
 use schemas::limits::QUANTITY_MAX;
 use schemas::order::{
-    BuyerRow, DropRow, DropStatus, IfSoldOut, MissingUnits, OrderBody, OrderRow, OrderRowLine,
-    OrderStatus, PlaceOrder, Reason, Refusal, StockRow,
+    BuyerRow, DropRow, DropStatus, IfSoldOut, MissingUnits, OrderBody, OrderLine, OrderRow,
+    OrderRowLine, OrderStatus, PlaceOrder, Reason, Refusal, StockRow,
 };
 use schemas::units::{Millis, MinorUnits, Units};
 use smallvec::SmallVec;
@@ -64,29 +62,23 @@ fn priced_lines(drop: &DropRow, order: &PlaceOrder) -> SummedLines {
     let price_of = |variant: VariantId| {
         drop.variants.iter().find(|terms| terms.variant_id == variant).map(|terms| terms.price)
     };
-    if let [line] = order.lines.as_slice() {
-        let qty = if line.qty < 1 { i64::MIN } else { i64::from(line.qty) };
-        let (variant_id, price) = (line.variant_id, price_of(line.variant_id));
-        return SummedLines::from([SummedLine { variant_id, qty: Units(qty), price }]);
-    }
-    let mut sums: BTreeMap<VariantId, i64> = BTreeMap::new();
-    for line in &order.lines {
+    let mut lines = order.lines.clone();
+    lines.sort_unstable_by_key(|line| line.variant_id);
+    let mut sums = SummedLines::new();
+    for OrderLine { variant_id, qty } in lines {
         // A line below 1 makes the whole sum bad: it must not hide behind a larger line.
-        let sum = sums.entry(line.variant_id).or_insert(0);
-        *sum = if line.qty < 1 || *sum < 0 {
-            i64::MIN
-        } else {
-            sum.saturating_add(i64::from(line.qty))
-        };
+        let qty = if qty < 1 { BAD_SUM } else { Units(i64::from(qty)) };
+        match sums.last_mut().filter(|sum| sum.variant_id == variant_id) {
+            Some(sum) if sum.qty == BAD_SUM || qty == BAD_SUM => sum.qty = BAD_SUM,
+            Some(sum) => sum.qty.0 = sum.qty.0.saturating_add(qty.0),
+            None => sums.push(SummedLine { variant_id, qty, price: price_of(variant_id) }),
+        }
     }
-    sums.into_iter()
-        .map(|(variant_id, qty)| SummedLine {
-            variant_id,
-            qty: Units(qty),
-            price: price_of(variant_id),
-        })
-        .collect()
+    sums
 }
+
+/// Less than any sum of quantities.
+const BAD_SUM: Units = Units(i64::MIN);
 
 /// Nearly every order has one line.
 type SummedLines = SmallVec<[SummedLine; 1]>;

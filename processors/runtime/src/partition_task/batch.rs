@@ -40,6 +40,7 @@ impl Unread {
 }
 
 /// The decisions of one transaction.
+#[derive(Default)]
 struct Batch {
     records: Vec<OutgoingDecision>,
     bytes: usize,
@@ -139,8 +140,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     fn decide_batch(&mut self, now: Millis) -> Result<Batch, Stop> {
-        let mut batch =
-            Batch { records: Vec::new(), bytes: 0, fired: 0, continued: 0, stalled: None };
+        let mut batch = Batch::default();
         while !batch.is_full() {
             match self.go_on(&mut batch, now)? {
                 Fired::Once => continue,
