@@ -1,5 +1,6 @@
 //! Speeds, ours beside what people use today, in one run.
 
+mod http;
 mod ours;
 mod postgres_peer;
 mod redis_peer;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Every side, round after round; prints the table and writes JSON and a picture.
     Run(Box<suite::Suite>),
+    /// A node over HTTP: latency, bursts, sustained rates, CPU time, memory of a stream, takeover.
+    Http(Box<http::Http>),
     /// One hot drop on one of our logs, for a profiler.
     HotDrop {
         /// Kafka's brokers; without them the embedded log.
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     match Arguments::parse().command {
         Command::Run(suite) => suite.run(&runtime),
+        Command::Http(http) => http.run(&runtime),
         Command::HotDrop { brokers, intents, stock, rounds } => {
             let folder = tempfile::tempdir()?;
             let log = match brokers {

@@ -232,7 +232,7 @@ pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duratio
 /// What each of so many idle partitions adds to the memory of its process, in kibibytes.
 pub(crate) fn kibibytes_per_idle_partition(folder: &Path, partitions: u16) -> Result<u32> {
     let log = OurLog::Embedded(embedded_log(&folder.join("log"), partitions)?);
-    let before = resident_kibibytes()?;
+    let before = resident_kibibytes(std::process::id())?;
     let owners = (0..partitions).map(|number| {
         let mut owner = log.task(Partition(number), &folder.join(format!("store-{number}")))?;
         for _ in 0..3 {
@@ -241,13 +241,14 @@ pub(crate) fn kibibytes_per_idle_partition(folder: &Path, partitions: u16) -> Re
         Ok(owner)
     });
     let owners = owners.collect::<Result<Vec<_>>>()?;
-    let grown = resident_kibibytes()?.saturating_sub(before);
+    let grown = resident_kibibytes(std::process::id())?.saturating_sub(before);
     drop(owners);
     Ok(grown / u32::from(partitions))
 }
 
-fn resident_kibibytes() -> Result<u32> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+/// Memory that a process holds.
+pub(crate) fn resident_kibibytes(pid: u32) -> Result<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }

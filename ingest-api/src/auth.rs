@@ -1,4 +1,6 @@
-//! Who is calling: a JWT signed with Ed25519 or P-256. Verification is pure CPU, no look-up.
+//! Who is calling: a JWT signed with Ed25519 or P-256. Verification is pure CPU, no look-up, once per token.
+
+mod seen_tokens;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -6,19 +8,23 @@ use axum::http::{StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use schemas::ids::{CreatorId, UserId};
+use schemas::ids::{CreatorId, Hash, UserId};
+use schemas::units::Millis;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::app::AppState;
 use crate::problem::{Problem, Retry};
+use crate::views::now;
+use seen_tokens::SeenTokens;
 
 /// Clocks of issuer and node may differ by this many seconds.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY_SECONDS: u32 = 30;
 
 /// Public keys and the claims we insist on.
 pub struct Verifier {
     keys: Vec<VerifyingKey>,
+    seen: SeenTokens,
 }
 
 struct VerifyingKey {
@@ -30,7 +36,7 @@ struct VerifyingKey {
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let ids: Vec<_> = self.keys.iter().map(|key| key.id.as_str()).collect();
-        formatter.debug_struct("Verifier").field("keys", &ids).finish()
+        formatter.debug_struct("Verifier").field("keys", &ids).finish_non_exhaustive()
     }
 }
 
@@ -44,6 +50,8 @@ struct Claims {
     sub: String,
     #[serde(default)]
     scope: String,
+    /// Seconds; a fraction is legal.
+    exp: f64,
     #[serde(rename = "iat")]
     _issued_at: f64,
 }
@@ -74,7 +82,7 @@ impl Verifier {
                 .map_err(|error| BadKey(error.to_string()))?;
             Ok(VerifyingKey { id: key_id(pem)?, algorithm, key })
         });
-        Ok(Self { keys: keys.collect::<Result<_, BadKey>>()? })
+        Ok(Self { keys: keys.collect::<Result<_, BadKey>>()?, seen: SeenTokens::default() })
     }
 
     /// Who the token stands for.
@@ -82,6 +90,17 @@ impl Verifier {
     /// # Errors
     /// 401, with what is wrong.
     pub fn verify(&self, token: &str) -> Result<Caller, Problem> {
+        let hash = Hash::of(&[token.as_bytes()]);
+        if let Some(caller) = self.seen.caller(hash, now()) {
+            return Ok(caller);
+        }
+        let claims = self.verified_claims(token)?;
+        let caller = Caller::from_claims(&claims)?;
+        self.seen.remember(hash, caller.clone(), claims.expires_at());
+        Ok(caller)
+    }
+
+    fn verified_claims(&self, token: &str) -> Result<Claims, Problem> {
         let head =
             jsonwebtoken::decode_header(token).map_err(|error| unauthorized(error.to_string()))?;
         // A token without `kid` is tried against every key.
@@ -89,15 +108,23 @@ impl Verifier {
         let mut last = unauthorized("no configured key has the token's kid");
         for key in self.keys.iter().filter(named).filter(|key| key.algorithm == head.alg) {
             let mut validation = Validation::new(key.algorithm);
-            validation.leeway = LEEWAY_SECONDS;
+            validation.leeway = u64::from(LEEWAY_SECONDS);
             validation.validate_aud = false;
             validation.set_required_spec_claims(&["sub", "exp"]);
             match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
-                Ok(token) => return Caller::from_claims(&token.claims),
+                Ok(token) => return Ok(token.claims),
                 Err(error) => last = unauthorized(error.to_string()),
             }
         }
         Err(last)
+    }
+}
+
+impl Claims {
+    /// From when on the token is refused.
+    #[allow(clippy::cast_possible_truncation, reason = "a float beyond the range becomes its end")]
+    fn expires_at(&self) -> Millis {
+        Millis(((self.exp + f64::from(LEEWAY_SECONDS)) * 1_000.0) as i64)
     }
 }
 

@@ -154,8 +154,8 @@ fn may_see(state: &AppState, caller: &Caller, row: &OrderRow) -> bool {
     if caller.is_admin || caller.user == row.user_id {
         return true;
     }
-    let drop = state.window.drop_state(row.drop_id);
-    drop.is_some_and(|(drop, _)| caller.creators.contains(&drop.drop.creator_id))
+    let creator = state.window.creator_of(row.drop_id);
+    creator.is_some_and(|creator| caller.creators.contains(&creator))
 }
 
 fn show(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<Response, Problem> {

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use schemas::ids::{DropId, Hash, IntentId, OrderId, VariantId};
 use schemas::limits::{LINES_MAX, QUANTITY_MAX};
-use schemas::order::{DropStatus, IfSoldOut, OrderIntent, OrderIntentKind, OrderLine, PlaceOrder};
+use schemas::order::{IfSoldOut, OrderIntent, OrderIntentKind, OrderLine, PlaceOrder};
 use schemas::units::{Millis, Money};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -168,11 +168,10 @@ async fn place_order(
     let key = idempotency_key(headers)?;
     let lines = summed_lines(drop, request)?;
     let order_id = OrderId::derive(drop, caller.user, &key);
-    if let Some((seen, _)) = state.window.drop_state(drop)
-        && seen.drop.status == DropStatus::Upcoming
-        && seen.drop.starts_at > now().after(EARLY_MS)
+    if let Some(opens_at) = state.window.opens_at(drop)
+        && opens_at > now().after(EARLY_MS)
     {
-        return Err(too_early(order_id, seen.drop.starts_at));
+        return Err(too_early(order_id, opens_at));
     }
     let place = PlaceOrder {
         order_id,

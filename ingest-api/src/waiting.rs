@@ -7,18 +7,19 @@ use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemas::decision::Outcome;
-use schemas::ids::OrderId;
+use schemas::ids::{IntentId, OrderId};
 use schemas::order::{DropStatus, OrderBody, OrderIntent, OrderRow, OrderStatus, Reason, Refusal};
 use schemas::partition::Partition;
 use schemas::topics::ORDER_INTENTS;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::app::{AppState, correlation_id, traceparent};
 use crate::body::preferred_wait_ms;
 use crate::position::IntentPosition;
 use crate::problem::{Problem, Retry};
 use crate::views::{OrderView, now};
-use crate::window::OrderDecided;
+use crate::window::{OrderDecided, Window};
 
 /// An order intent that is in the log, and its decision if the client wanted to wait and it came in time.
 pub(crate) struct Taken {
@@ -39,30 +40,41 @@ pub(crate) async fn take(
     let mut value = state.intake.order_value();
     schemas::avro::ORDER_INTENT.encode(&intent, &mut value);
     // Registered before the append: the decision may come before the acknowledgement.
-    let waiter = wait_ms.map(|_| state.window.await_order_decision(intent.intent_id));
-    let _forget = ForgetOnDrop { state: state.clone(), intent: intent.intent_id };
+    let waiter = wait_ms.map(|_| Waiter::new(state, intent.intent_id));
     let appended = state.intake.append(ORDER_INTENTS, partition, key, value, traceparent(headers));
     let offset = appended.await?;
     let position = IntentPosition { partition, offset };
     let decided = match (waiter, wait_ms) {
         (Some(waiter), Some(wait_ms)) => {
             let wait = Duration::from_millis(wait_ms.max(0).cast_unsigned());
-            tokio::time::timeout(wait, waiter).await.ok().and_then(Result::ok)
+            waiter.decided_within(wait).await
         }
         _ => None,
     };
     Ok(Taken { position, decided })
 }
 
-/// Leaves no waiter behind, also when the client hangs up in the middle.
-struct ForgetOnDrop {
-    state: AppState,
-    intent: schemas::ids::IntentId,
+/// Waits for a decision; leaves nothing behind, also when the client hangs up in the middle.
+struct Waiter<'a> {
+    window: &'a Window,
+    intent: IntentId,
+    decided: oneshot::Receiver<Arc<OrderDecided>>,
 }
 
-impl Drop for ForgetOnDrop {
+impl<'a> Waiter<'a> {
+    fn new(state: &'a AppState, intent: IntentId) -> Self {
+        let window = &state.window;
+        Self { window, intent, decided: window.await_order_decision(intent) }
+    }
+
+    async fn decided_within(mut self, wait: Duration) -> Option<Arc<OrderDecided>> {
+        tokio::time::timeout(wait, &mut self.decided).await.ok()?.ok()
+    }
+}
+
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.state.window.forget_order_decision(self.intent);
+        self.window.forget_order_decision(self.intent);
     }
 }
 

@@ -11,8 +11,9 @@ use rustc_hash::FxHashMap;
 use schemas::decision::{Decision, Outcome};
 use schemas::follow::{FollowBody, FollowRow};
 use schemas::ids::{CreatorId, DropId, IntentId, OrderId, UserId};
-use schemas::order::{DropEventKind, OrderBody, OrderRow, Refusal};
+use schemas::order::{DropEventKind, DropStatus, OrderBody, OrderRow, Refusal};
 use schemas::partition::Partition;
+use schemas::units::Millis;
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use crate::archive::DropState;
@@ -196,6 +197,18 @@ impl Window {
     ) -> Option<(DropState, broadcast::Receiver<DropChange>)> {
         let state = lock(&self.state);
         state.drops.get(&drop).map(|seen| (seen.state.clone(), seen.changes.subscribe()))
+    }
+
+    /// When a drop that is not on sale yet opens.
+    pub(crate) fn opens_at(&self, drop: DropId) -> Option<Millis> {
+        let state = lock(&self.state);
+        let row = &state.drops.get(&drop)?.state.drop;
+        (row.status == DropStatus::Upcoming).then_some(row.starts_at)
+    }
+
+    /// The creator of a drop.
+    pub(crate) fn creator_of(&self, drop: DropId) -> Option<CreatorId> {
+        lock(&self.state).drops.get(&drop).map(|seen| seen.state.drop.creator_id)
     }
 
     /// Keeps a drop that was read from the archive, so that its changes can be streamed.

@@ -5,6 +5,7 @@
 //! stalls cannot slow the measurement down with itself (coordinated omission, Gil Tene).
 
 mod client;
+mod keep_alive;
 mod report;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 
 use client::{Connection, Target};
+use keep_alive::{Ask, Buyer};
 pub(crate) use report::LoadReport;
 use report::{Answer, Recorder};
 
@@ -37,12 +39,18 @@ pub(crate) struct Load {
     #[arg(long)]
     drop: Uuid,
     /// Buyers who all order at once.
-    #[arg(long, conflicts_with = "rate", required_unless_present = "rate")]
+    #[arg(long, conflicts_with = "rate", required_unless_present_any = ["rate", "connections"])]
     burst: Option<usize>,
     /// Orders per second.
     #[arg(long)]
     rate: Option<u32>,
-    /// Length of a `--rate` run.
+    /// Connections that each ask again as soon as they are answered.
+    #[arg(long, conflicts_with_all = ["rate", "burst"])]
+    connections: Option<usize>,
+    /// What such a connection asks for.
+    #[arg(long, value_enum, default_value = "results")]
+    ask: Ask,
+    /// Length of a run other than a burst.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
     /// First seconds of a `--rate` run that are not measured.
@@ -71,24 +79,53 @@ impl Load {
         let minter = Minter::new(&config.signing_key()?)?;
         let targets = self.url.split(',').map(Target::parse).collect::<Result<Vec<_>, _>>()?;
         raise_open_files();
+        if let Some(connections) = self.connections {
+            return self.sustain(&minter, &targets, connections);
+        }
         let report = block_on(async {
             match (self.burst, self.rate) {
                 (Some(buyers), _) => self.burst(&minter, &targets, buyers).await,
                 (None, Some(rate)) => self.rate(&minter, &targets, rate).await,
-                (None, None) => Err(Failure::usage("burst", "or --rate is required")),
+                (None, None) => {
+                    Err(Failure::usage("burst", "or --rate or --connections is required"))
+                }
             }
         })?;
-        if let Some(path) = &self.report {
-            let json = serde_json::to_vec_pretty(&report).map_err(Failure::check)?;
-            std::fs::write(path, json).map_err(|error| {
-                Failure::usage("report", format!("{}: {error}", path.display()))
-            })?;
-        }
+        self.write_report(&report)?;
         report.lines().iter().for_each(|line| print(line));
         if report.unanswered > 0 {
             return Err(Failure::check(format!("{} orders were not answered", report.unanswered)));
         }
         Ok(())
+    }
+
+    fn sustain(
+        &self,
+        minter: &Minter,
+        targets: &[Target],
+        connections: usize,
+    ) -> Result<(), Failure> {
+        let buyers = (0..connections).map(|index| {
+            let (target, token) =
+                (targets[index % targets.len()].clone(), self.token(minter, index)?);
+            Ok(Buyer { target, drop: self.drop, token })
+        });
+        let buyers = buyers.collect::<Result<Vec<_>, Failure>>()?;
+        let length = Duration::from_secs(u64::from(self.seconds));
+        let sustained = block_on(keep_alive::sustain(buyers, self.ask, length))?;
+        self.write_report(&sustained)?;
+        print(&sustained.line());
+        if sustained.failed_by_status.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::check(format!("failed by status: {:?}", sustained.failed_by_status)))
+    }
+
+    fn write_report(&self, report: &impl serde::Serialize) -> Result<(), Failure> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let json = serde_json::to_vec_pretty(report).map_err(Failure::check)?;
+        std::fs::write(path, json)
+            .map_err(|error| Failure::usage("report", format!("{}: {error}", path.display())))
     }
 
     fn token(&self, minter: &Minter, index: usize) -> Result<String, Failure> {

@@ -39,6 +39,14 @@ impl Target {
         Ok(Self { address, host: host.to_owned() })
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// An order of one unit that waits for its decision.
     pub(super) fn order(
         &self,

@@ -1,0 +1,232 @@
+//! A closed loop: every connection sends its next request when the last one was answered. It finds the rate that a
+//! node sustains. Latencies of a closed loop flatter a node that stalls: use `--rate` for those.
+//!
+//! The generator shares the machine with what it measures, so it writes prepared bytes and reads no more of an answer
+//! than its status and length.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use platform::clock::monotonic;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::client::Target;
+use crate::failure::Failure;
+
+/// What every connection asks for, again and again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Ask {
+    /// Orders under fresh keys, acknowledged once they are durable.
+    Intents,
+    /// Orders under fresh keys, answered with their decision.
+    Results,
+    /// One order, by its id.
+    Reads,
+}
+
+impl Ask {
+    /// The status that every answer must have, a refusal for want of stock included.
+    fn is_served(self, status: u16) -> bool {
+        match self {
+            Self::Intents => status == 202,
+            Self::Results => matches!(status, 200 | 201 | 409),
+            Self::Reads => status == 200,
+        }
+    }
+}
+
+/// What a closed loop sustained.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sustained {
+    pub(crate) requests: u64,
+    pub(crate) seconds: f64,
+    pub(crate) per_second: f64,
+    /// Answers of a status that does not serve the request.
+    pub(crate) failed_by_status: BTreeMap<u16, u64>,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+}
+
+impl Sustained {
+    pub(crate) fn line(&self) -> String {
+        let Self { requests, seconds, per_second, failed_by_status, p50_ms, p99_ms } = self;
+        format!(
+            "{per_second:.0}/s   {requests} in {seconds:.2} s   p50 {p50_ms:.1} ms · p99 {p99_ms:.1} ms   failed by \
+             status {failed_by_status:?}"
+        )
+    }
+}
+
+/// One connection's buyer.
+pub(super) struct Buyer {
+    pub(super) target: Target,
+    pub(super) drop: Uuid,
+    pub(super) token: String,
+}
+
+impl Buyer {
+    /// An order under a key of so many digits at the end of the head, so that the next key replaces it in place.
+    fn order(&self, wait: bool) -> Request {
+        let wait = if wait { "Prefer: wait=20\r\n" } else { "" };
+        let body = "{\"qty\":1}";
+        let head = format!(
+            "POST /drops/{}/orders HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n{wait}Content-Type: \
+             application/json\r\nContent-Length: {}\r\nIdempotency-Key: ",
+            self.drop,
+            self.target.host(),
+            self.token,
+            body.len()
+        );
+        let key = head.len()..head.len() + KEY_DIGITS;
+        Request {
+            bytes: format!("{head}{:0KEY_DIGITS$}\r\n\r\n{body}", 0).into_bytes(),
+            key: Some(key),
+        }
+    }
+
+    fn read(&self, location: &str) -> Request {
+        let (host, token) = (self.target.host(), &self.token);
+        let text = format!(
+            "GET {location} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        Request { bytes: text.into_bytes(), key: None }
+    }
+}
+
+const KEY_DIGITS: usize = 12;
+
+struct Request {
+    bytes: Vec<u8>,
+    key: Option<std::ops::Range<usize>>,
+}
+
+impl Request {
+    fn number(&mut self, number: u64) {
+        if let Some(key) = self.key.clone() {
+            self.bytes[key].copy_from_slice(format!("{number:0KEY_DIGITS$}").as_bytes());
+        }
+    }
+}
+
+/// A socket, and what has been read from it but not used.
+struct Socket {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// An answer's status and the id in its `Location`.
+struct Head {
+    status: u16,
+    location: Option<String>,
+}
+
+impl Socket {
+    async fn open(target: &Target) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(target.address()).await.map_err(Failure::unreachable)?;
+        stream.set_nodelay(true).map_err(Failure::unreachable)?;
+        Ok(Self { stream, read: Vec::with_capacity(4_096) })
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<Head, Failure> {
+        self.stream.write_all(&request.bytes).await.map_err(Failure::unreachable)?;
+        loop {
+            if let Some((head, length)) = answer(&self.read)? {
+                self.read.drain(..length);
+                return Ok(head);
+            }
+            let read = self.stream.read_buf(&mut self.read).await.map_err(Failure::unreachable)?;
+            if read == 0 {
+                return Err(Failure::unreachable("the node closed a connection"));
+            }
+        }
+    }
+}
+
+/// A whole answer at the start of `bytes`, and how long it is.
+fn answer(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(bytes).map_err(Failure::check)? else {
+        return Ok(None);
+    };
+    let text = |name: &str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        header.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let length = text("content-length").and_then(|length| length.parse::<usize>().ok());
+    let length = start + length.ok_or_else(|| Failure::check("an answer without its length"))?;
+    if bytes.len() < length {
+        return Ok(None);
+    }
+    let location = text("location").map(str::to_owned);
+    Ok(Some((Head { status: response.code.unwrap_or(0), location }, length)))
+}
+
+/// One connection's requests until the end.
+async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure> {
+    let mut socket = Socket::open(&buyer.target).await?;
+    let mut request = buyer.order(ask != Ask::Intents);
+    // The first is not counted: it opens the connection, and a reader needs an order to read.
+    let first = socket.ask(&request).await?;
+    if ask == Ask::Reads {
+        let location = first.location.ok_or_else(|| Failure::check("no order to read"))?;
+        request = buyer.read(&location);
+    }
+    let mut counted = Counted::default();
+    for number in 1.. {
+        let sent = monotonic();
+        if sent >= until {
+            break;
+        }
+        request.number(number);
+        let head = socket.ask(&request).await?;
+        counted.microseconds.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        if !ask.is_served(head.status) {
+            *counted.failed.entry(head.status).or_default() += 1;
+        }
+    }
+    Ok(counted)
+}
+
+#[derive(Default)]
+struct Counted {
+    microseconds: Vec<u32>,
+    failed: BTreeMap<u16, u64>,
+}
+
+/// Runs every buyer on a connection of its own for so long.
+pub(super) async fn sustain(
+    buyers: Vec<Buyer>,
+    ask: Ask,
+    length: Duration,
+) -> Result<Sustained, Failure> {
+    let started = monotonic();
+    let mut running = JoinSet::new();
+    for buyer in buyers {
+        running.spawn(buy(buyer, ask, started + length));
+    }
+    let mut all = Counted::default();
+    while let Some(counted) = running.join_next().await {
+        let counted = counted.map_err(Failure::check)??;
+        all.microseconds.extend(counted.microseconds);
+        for (status, count) in counted.failed {
+            *all.failed.entry(status).or_default() += count;
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    all.microseconds.sort_unstable();
+    let at = |share: usize| {
+        let index = all.microseconds.len() * share / 100;
+        all.microseconds.get(index).map_or(0.0, |found| f64::from(*found) / 1_000.0)
+    };
+    let requests = all.microseconds.len() as u64;
+    #[allow(clippy::cast_precision_loss, reason = "a count stays far below 2^52")]
+    let per_second = requests as f64 / seconds;
+    let (p50_ms, p99_ms) = (at(50), at(99));
+    Ok(Sustained { requests, seconds, per_second, failed_by_status: all.failed, p50_ms, p99_ms })
+}
