@@ -26,7 +26,7 @@ use crate::tails::read_decision;
 /// Records folded at once.
 const RECORDS_MAX: usize = 5_000;
 /// A reader of the view waits this much longer; Postgres commits as much less often.
-const POSTGRES_LINGER: Duration = Duration::from_millis(20);
+const POSTGRES_LINGER: Duration = Duration::from_millis(50);
 /// `ClickHouse` makes a part of every insert: few and large ones keep it well.
 const CLICKHOUSE_LINGER: Duration = Duration::from_millis(500);
 const POLL_MAX: Duration = Duration::from_millis(100);

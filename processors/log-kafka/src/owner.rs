@@ -28,6 +28,8 @@ use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the markers of a transaction usually take.
 const MARKER_DELAY: Millis = Millis(4);
+/// Between two looks for delivery reports: short beside the three milliseconds that they take, and not a core spent.
+const DRAIN_PAUSE: Duration = Duration::from_micros(250);
 /// Decisions returned by one read during recovery.
 const READ_RECORDS_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_secs(10);
@@ -219,7 +221,7 @@ impl OwnedPartition {
             if self.now().since(started).0 > 2 * 8_000 {
                 return Err(LogError::Recover("deliveries do not come to an end".into()));
             }
-            std::thread::sleep(Duration::from_micros(100));
+            std::thread::sleep(DRAIN_PAUSE);
         }
         match self.deliveries.0.failed.load(Ordering::Relaxed) {
             0 => Ok(()),
