@@ -13,6 +13,7 @@ REPORT ?= demo-report.json
 BUYERS ?= 10000
 STOCK ?= 1000
 PROGRAM = $(CARGO_TARGET_DIR)/debug/livedrops
+BENCH = $(CARGO_TARGET_DIR)/debug/bench
 DEMO_PARTS = postgres,clickhouse$(if $(filter kafka,$(LOG)),$(comma)kafka)
 comma := ,
 PURE = schemas model reservations followers auditor
@@ -25,7 +26,7 @@ TEST_SEEDS = 1500
 # Rounds of the benchmarks, every side in each.
 ROUNDS ?= 5
 
-.PHONY: help demo test dev up down lint purity build bench-core bench latency payments sim sim-short sim-bugs
+.PHONY: help demo test dev up down lint purity build bench-core bench growth scale profile latency payments sim sim-short sim-bugs
 
 help: ## List what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -71,16 +72,22 @@ bench-core: build ## decide + apply on one thread, per command
 
 bench: bench-core ## Every bar in one table, beside Kafka Streams, Redis and Postgres; JSON and a picture in bench/results
 	@mkdir -p bench/results
-	@deploy/stack run --with postgres,clickhouse,kafka -- \
-	  env REPORT=bench/results/latency.json deploy/latency $(PROGRAM)
-	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 10000 --stock 1000 \
-	  --report bench/results/burst.json || echo "the burst was not verified" >&2
-	@deploy/stack run --with postgres,clickhouse,kafka,redis,streams -- $(CARGO_TARGET_DIR)/debug/bench run --rounds $(ROUNDS) \
-	  --latency bench/results/latency.json --burst bench/results/burst.json \
+	@deploy/stack run --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --out bench/results/http.json
+	@deploy/stack run --with postgres,clickhouse,kafka,redis,streams -- $(BENCH) run --rounds $(ROUNDS) \
+	  --http bench/results/http.json \
 	  --core "$(CARGO_TARGET_DIR)/criterion/decide + apply/place, 1 % win/new/estimates.json"
 
+growth: build ## What grows with the orders and drops of a partition, 1,000 to 10,000,000
+	@$(BENCH) growth
+
+scale: build ## Hot drops on 1, 2 and 4 partitions and processes, beside a model fitted to the first
+	@deploy/stack run --with kafka -- $(BENCH) scale
+
+profile: build ## Where the nanoseconds of a decision go, by thread and by step (needs perf)
+	@deploy/stack run --with kafka -- bench/profile $(BENCH)
+
 latency: build ## 150 orders/s for 60 s over HTTP through real Kafka with the views running
-	@deploy/stack run --with postgres,clickhouse,kafka -- deploy/latency $(PROGRAM)
+	@deploy/stack run --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --latency-only
 
 dev: build ## Leave everything running on http://127.0.0.1:8080; Ctrl-C ends it
 	@deploy/stack run --with $(DEMO_PARTS) -- deploy/dev $(PROGRAM) $(LOG)

@@ -294,7 +294,7 @@ async fn post(url: &str, token: &str, body: &Value) -> Result<Value> {
 }
 
 /// User and system time of the processes so far.
-fn cpu_seconds(pids: &[u32]) -> Result<f64> {
+pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
     let mut ticks = 0.0;
     for pid in pids {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;

@@ -1,17 +1,22 @@
 //! Speeds, ours beside what people use today, in one run.
 
+mod bare_loop;
+mod growth;
 mod http;
 mod ours;
 mod postgres_peer;
 mod redis_peer;
 mod report;
+mod scale;
 mod suite;
 mod views;
 mod workload;
 
 use clap::{Parser, Subcommand};
 
-use ours::OurLog;
+use ours::{OurLog, Ready};
+use schemas::partition::Partition;
+use schemas::topics::ORDER_INTENTS;
 use workload::HotDrop;
 
 /// The program's allocator.
@@ -30,6 +35,13 @@ enum Command {
     Run(Box<suite::Suite>),
     /// A node over HTTP: latency, bursts, sustained rates, CPU time, memory of a stream, takeover.
     Http(Box<http::Http>),
+    /// Hot drops on 1, 2 and 4 partitions, in one process and in as many; beside a model fitted to the first.
+    Scale(scale::Scale),
+    /// Owns partitions for `scale`: recovers, waits for a line on standard input, decides.
+    #[command(hide = true)]
+    Own(scale::Own),
+    /// What grows with the orders and the drops of a partition: a thousand to ten million.
+    Growth(growth::Growth),
     /// One hot drop on one of our logs, for a profiler.
     HotDrop {
         /// Kafka's brokers; without them the embedded log.
@@ -51,18 +63,22 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run(suite) => suite.run(&runtime),
         Command::Http(http) => http.run(&runtime),
+        Command::Scale(scale) => scale.run(&runtime),
+        Command::Own(own) => own.run(&runtime),
+        Command::Growth(growth) => growth.run(),
         Command::HotDrop { brokers, intents, stock, rounds } => {
             let folder = tempfile::tempdir()?;
             let log = match brokers {
-                Some(brokers) => runtime.block_on(OurLog::kafka(&brokers))?,
+                Some(brokers) => runtime.block_on(OurLog::kafka(&brokers, 1))?,
                 None => OurLog::Embedded(ours::embedded_log(&folder.path().join("log"), 1)?),
             };
             for round in 1..=rounds {
                 let drop = HotDrop { intents, stock, round };
                 let filling = platform::clock::monotonic();
-                ours::fill_drop(&log, drop)?;
+                ours::fill_drop(&log, (ORDER_INTENTS, Partition(0)), drop)?;
                 let filled = filling.elapsed();
-                let decided = ours::decide_all(&log, &folder.path().join("store"), drop)?;
+                let store = folder.path().join("store");
+                let decided = Ready::new(&log, Partition(0), &store)?.decide(drop)?;
                 println!(
                     "{:.0}/s ({} decisions, {} transactions, {:.2?}; filled in {filled:.2?})",
                     decided.per_second(),

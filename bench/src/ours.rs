@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use log_kafka::{KafkaLog, KafkaSettings};
-use model::{Processor as _, Row as _};
+use model::{Processor as _, Row as _, Topology};
 use reservations::Reservations;
 use reservations::rows::{StateRow, stock_key};
 use runtime::{
@@ -23,11 +23,10 @@ use store_rocksdb::{EmbeddedLog, RocksStore, StoreReader};
 
 use crate::workload::HotDrop;
 
-const PARTITION: Partition = Partition(0);
 /// Appends that wait for their acknowledgement at once.
 const APPENDS_MAX: usize = 20_000;
 /// A run that takes longer is stuck.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(crate) fn wall_clock() -> Millis {
     Millis(platform::clock::now_ms())
@@ -49,7 +48,7 @@ impl SchemaRegistry for Table {
     }
 }
 
-/// Either log, with one partition per topic.
+/// Either log.
 pub(crate) enum OurLog {
     Kafka(KafkaLog),
     Embedded(EmbeddedLog),
@@ -62,13 +61,13 @@ pub(crate) fn embedded_log(folder: &Path, partitions: u16) -> Result<EmbeddedLog
 
 impl OurLog {
     /// Makes the topics where they are missing.
-    pub(crate) async fn kafka(brokers: &str) -> Result<Self> {
+    pub(crate) async fn kafka(brokers: &str, partitions: u16) -> Result<Self> {
         let settings = KafkaSettings {
             brokers: brokers.to_owned(),
             session_timeout_ms: 2_000,
             clock: wall_clock,
         };
-        let made = log_kafka::admin::apply_topics(&settings, 1, 1).await;
+        let made = log_kafka::admin::apply_topics(&settings, partitions, 1).await;
         made.map_err(anyhow::Error::msg)?;
         let opened = tokio::task::spawn_blocking(move || KafkaLog::open(settings)).await?;
         Ok(Self::Kafka(opened?))
@@ -81,10 +80,10 @@ impl OurLog {
         }
     }
 
-    fn own(&self, partition: Partition) -> Result<Box<dyn Log>> {
+    pub(crate) fn own(&self, topology: Topology, partition: Partition) -> Result<Box<dyn Log>> {
         Ok(match self {
-            Self::Kafka(log) => Box::new(log.own(Reservations::TOPOLOGY, partition)?),
-            Self::Embedded(log) => Box::new(log.own(Reservations::TOPOLOGY, partition)),
+            Self::Kafka(log) => Box::new(log.own(topology, partition)?),
+            Self::Embedded(log) => Box::new(log.own(topology, partition)),
         })
     }
 
@@ -101,7 +100,8 @@ impl OurLog {
         };
         let store = RocksStore::open(store_folder)?;
         let reader = store.reader();
-        let mut task = PartitionTask::new(self.own(partition)?, store, settings)?;
+        let mut task =
+            PartitionTask::new(self.own(Reservations::TOPOLOGY, partition)?, store, settings)?;
         while status.snapshot().state != PartitionState::Running {
             step(&mut task)?;
         }
@@ -121,18 +121,12 @@ type Task = PartitionTask<Reservations, Box<dyn Log>, RocksStore>;
 /// Appends every record and waits until the log has it.
 pub(crate) fn fill(
     appender: &dyn IntentAppender,
-    topic: Topic,
+    (topic, partition): (Topic, Partition),
     values: impl Iterator<Item = ([u8; 16], Vec<u8>)>,
 ) -> Result<()> {
     let mut waiting = std::collections::VecDeque::new();
     for (key, value) in values {
-        let intent = IntentToAppend {
-            topic,
-            partition: PARTITION,
-            key: Some(key),
-            value,
-            traceparent: None,
-        };
+        let intent = IntentToAppend { topic, partition, key: Some(key), value, traceparent: None };
         waiting.push_back(appender.append(intent));
         if waiting.len() >= APPENDS_MAX {
             for acknowledged in waiting.drain(..APPENDS_MAX / 2) {
@@ -153,17 +147,33 @@ fn framed(intent: &OrderIntent, schema_id: u32) -> Vec<u8> {
     value
 }
 
-/// Puts the drop and its orders into the log.
-pub(crate) fn fill_drop(log: &OurLog, drop: HotDrop) -> Result<()> {
+fn fill_intents(
+    log: &OurLog,
+    place: (Topic, Partition),
+    intents: impl Iterator<Item = OrderIntent>,
+) -> Result<()> {
     let current = avro::current(ORDER_INTENTS.subject).context("intents have a schema")?;
     let id = Table.id_of(current.subject, current.text)?;
+    let keyed = |intent: OrderIntent| {
+        let key = intent.drop_id.map_or([0; 16], |drop| drop.0);
+        (key, framed(&intent, id))
+    };
+    fill(&*log.appender(), place, intents.map(keyed))
+}
+
+/// Puts the drop and its orders into the log.
+pub(crate) fn fill_drop(log: &OurLog, place: (Topic, Partition), drop: HotDrop) -> Result<()> {
     let orders = (0..drop.intents).map(|intent| drop.place(intent));
-    let intents = std::iter::once(drop.schedule()).chain(orders);
-    fill(
-        &*log.appender(),
-        ORDER_INTENTS,
-        intents.map(|intent| (drop.drop().0, framed(&intent, id))),
-    )
+    fill_intents(log, place, std::iter::once(drop.schedule()).chain(orders))
+}
+
+/// Puts drops into the log that open in the far future.
+pub(crate) fn fill_upcoming(
+    log: &OurLog,
+    partition: Partition,
+    numbers: std::ops::Range<u32>,
+) -> Result<()> {
+    fill_intents(log, (ORDER_INTENTS, partition), numbers.map(HotDrop::upcoming))
 }
 
 /// What a run decided, and how long it took from the first transaction to the last.
@@ -180,30 +190,42 @@ impl Decided {
     }
 }
 
-/// Decides everything that is in the log, and checks that the drop sold exactly its stock.
-pub(crate) fn decide_all(log: &OurLog, store_folder: &Path, drop: HotDrop) -> Result<Decided> {
-    let end = log.own(PARTITION)?.intents_range()?.end;
-    let Owner { mut task, status, reader } = log.task(PARTITION, store_folder)?;
-    let (before, started) = (status.snapshot(), platform::clock::monotonic());
-    while status.snapshot().next_intent_offset < end {
-        step(&mut task)?;
-        ensure!(started.elapsed() < PATIENCE, "stuck at {:?}", status.snapshot());
+/// A recovered partition, and where its intents end.
+pub(crate) struct Ready {
+    owner: Owner,
+    end: i64,
+}
+
+impl Ready {
+    pub(crate) fn new(log: &OurLog, partition: Partition, store_folder: &Path) -> Result<Self> {
+        let end = log.own(Reservations::TOPOLOGY, partition)?.intents_range()?.end;
+        Ok(Self { owner: log.task(partition, store_folder)?, end })
     }
-    let took = started.elapsed();
-    let after = status.snapshot();
-    task.store().position()?; // waits for the last batch
-    let stock = reader.get(stock_key(drop.drop(), drop.drop().plain_variant()).as_bytes())?;
-    let key = stock_key(drop.drop(), drop.drop().plain_variant());
-    let StateRow::Stock(stock) = StateRow::decode(key.tag(), &stock.context("no stock")?)? else {
-        anyhow::bail!("the stock row is of another table");
-    };
-    let sold = drop.stock.min(drop.orders());
-    ensure!(stock.sold.0 == i64::from(sold), "{sold} of {} units are sold: {stock:?}", drop.stock);
-    Ok(Decided {
-        decisions: u32::try_from(after.decisions - before.decisions)?,
-        transactions: after.transactions - before.transactions,
-        took,
-    })
+
+    /// Decides everything that is in the log, and checks that the drop sold exactly its stock.
+    pub(crate) fn decide(self, drop: HotDrop) -> Result<Decided> {
+        let Self { owner: Owner { mut task, status, reader }, end } = self;
+        let (before, started) = (status.snapshot(), platform::clock::monotonic());
+        while status.snapshot().next_intent_offset < end {
+            step(&mut task)?;
+            ensure!(started.elapsed() < PATIENCE, "stuck at {:?}", status.snapshot());
+        }
+        let took = started.elapsed();
+        let after = status.snapshot();
+        task.store().position()?; // waits for the last batch
+        let key = stock_key(drop.drop(), drop.drop().plain_variant());
+        let stock = reader.get(key.as_bytes())?.context("no stock")?;
+        let StateRow::Stock(stock) = StateRow::decode(key.tag(), &stock)? else {
+            anyhow::bail!("the stock row is of another table");
+        };
+        let sold = i64::from(drop.stock.min(drop.orders()));
+        ensure!(stock.sold.0 == sold, "{sold} of {} units are sold: {stock:?}", drop.stock);
+        Ok(Decided {
+            decisions: u32::try_from(after.decisions - before.decisions)?,
+            transactions: after.transactions - before.transactions,
+            took,
+        })
+    }
 }
 
 fn step(task: &mut Task) -> Result<()> {
@@ -224,7 +246,7 @@ fn step(task: &mut Task) -> Result<()> {
 /// Folds every decision of the log into a new store; decisions and how long they took.
 pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duration)> {
     let started = platform::clock::monotonic();
-    let owner = log.task(PARTITION, store_folder)?;
+    let owner = log.task(Partition(0), store_folder)?;
     let took = started.elapsed();
     Ok((u32::try_from(owner.task.position().seq)?, took))
 }

@@ -5,16 +5,22 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use schemas::partition::Partition;
+use schemas::topics::ORDER_INTENTS;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
-use crate::ours::{self, OurLog};
+use crate::bare_loop;
+use crate::http::Figures;
+use crate::ours::{self, OurLog, Ready};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
 use crate::report::{Bar, Line, Report, Samples};
 use crate::views;
 use crate::workload::HotDrop;
 
+/// A hot drop has one partition.
+const FIRST: Partition = Partition(0);
 /// How long a side runs that would need minutes for the whole workload.
 const SLOW_SIDE: Duration = Duration::from_secs(5);
 /// Idle partitions whose memory is weighed.
@@ -40,12 +46,9 @@ pub(crate) struct Suite {
     /// Source of the Kafka Streams peer.
     #[arg(long, default_value = "bench/peers/HotDropStreams.java")]
     streams_source: PathBuf,
-    /// Report of `deploy/latency`.
+    /// What `bench http` wrote.
     #[arg(long)]
-    latency: Option<PathBuf>,
-    /// Report of `livedrops demo --log kafka`.
-    #[arg(long)]
-    burst: Option<PathBuf>,
+    http: Option<PathBuf>,
     /// Estimates of `make bench-core` for a hot drop.
     #[arg(long)]
     core: Option<PathBuf>,
@@ -58,6 +61,7 @@ pub(crate) struct Suite {
 #[derive(Default)]
 struct Rates {
     kafka: Samples,
+    kafka_bare: Samples,
     kafka_all_win: Samples,
     embedded: Samples,
     streams: Samples,
@@ -73,7 +77,7 @@ fn per_second(done: u32, took: Duration) -> f64 {
 impl Suite {
     pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let kafka = runtime.block_on(OurLog::kafka(&self.brokers))?;
+        let kafka = runtime.block_on(OurLog::kafka(&self.brokers, 1))?;
         let log = ours::embedded_log(&folder.path().join("log"), 1)?;
         let embedded = OurLog::Embedded(log.clone());
         let mut rates = Rates::default();
@@ -128,20 +132,23 @@ impl Suite {
         rates: &mut Rates,
     ) -> Result<()> {
         let drop = HotDrop { intents: self.intents, stock: self.intents / 100, round };
-        ours::fill_drop(kafka, drop)?;
-        let decided = ours::decide_all(kafka, &folder.join("kafka-store"), drop)?;
+        ours::fill_drop(kafka, (ORDER_INTENTS, FIRST), drop)?;
+        let decided = Ready::new(kafka, FIRST, &folder.join("kafka-store"))?.decide(drop)?;
         progress(round, "ours on Kafka", &mut rates.kafka, decided.per_second());
 
         let streams = self.streams(drop)?;
         progress(round, "Kafka Streams", &mut rates.streams, streams);
 
+        let bare = bare_loop::run(kafka, FIRST, drop)?;
+        progress(round, "a bare loop on Kafka", &mut rates.kafka_bare, bare);
+
         let all_win = HotDrop { intents: self.intents / 2, stock: self.intents, round };
-        ours::fill_drop(kafka, all_win)?;
-        let decided = ours::decide_all(kafka, &folder.join("kafka-store"), all_win)?;
+        ours::fill_drop(kafka, (ORDER_INTENTS, FIRST), all_win)?;
+        let decided = Ready::new(kafka, FIRST, &folder.join("kafka-store"))?.decide(all_win)?;
         progress(round, "ours on Kafka, all win", &mut rates.kafka_all_win, decided.per_second());
 
-        ours::fill_drop(embedded, drop)?;
-        let decided = ours::decide_all(embedded, &folder.join("embedded-store"), drop)?;
+        ours::fill_drop(embedded, (ORDER_INTENTS, FIRST), drop)?;
+        let decided = Ready::new(embedded, FIRST, &folder.join("embedded-store"))?.decide(drop)?;
         progress(round, "ours, embedded", &mut rates.embedded, decided.per_second());
 
         for (sync, name, samples) in [
@@ -202,31 +209,36 @@ impl Suite {
     }
 
     fn http_lines(&self) -> Result<Vec<Line>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Http {
-            latency_ms: Quantiles,
-            seconds: f64,
-        }
-        #[derive(Deserialize)]
-        struct Quantiles {
-            p50: f64,
-            p99: f64,
-        }
-        let mut lines = Vec::new();
-        let mut line = |what: &str, unit, bar, value| {
-            lines.push(Line::new(what, unit, Some(Bar::AtMost(bar)), Samples::one(value)));
+        let Some(path) = &self.http else { return Ok(Vec::new()) };
+        let Figures { p50_ms, p99_ms, whole } = read(path)?;
+        let at_most = |what: &str, unit, bar, values: Vec<f64>| {
+            Line::new(what, unit, Some(Bar::AtMost(bar)), Samples(values))
         };
-        if let Some(path) = &self.latency {
-            let Http { latency_ms: Quantiles { p50, p99 }, .. } = read(path)?;
-            line("150 orders/s over HTTP on Kafka, p50", "ms", 8.0, p50);
-            line("150 orders/s over HTTP on Kafka, p99", "ms", 25.0, p99);
-        }
-        if let Some(path) = &self.burst {
-            let burst: Http = read(path)?;
-            line("10,000 buyers at once over HTTP on Kafka", "s", 1.5, burst.seconds);
-            line("10,000 buyers at once, p99", "ms", 1_000.0, burst.latency_ms.p99);
-        }
+        let at_least = |what: &str, bar, value| {
+            Line::new(what, "per s", Some(Bar::AtLeast(bar)), Samples::one(value))
+        };
+        let mut lines = vec![
+            at_most("150 orders/s over HTTP on Kafka, p50", "ms", 8.0, vec![p50_ms]),
+            at_most("150 orders/s over HTTP on Kafka, p99", "ms", 25.0, vec![p99_ms]),
+        ];
+        let Some(whole) = whole else { return Ok(lines) };
+        let cpu = whole.cpu_seconds_per_1000;
+        lines.extend([
+            at_most("10,000 buyers at once over HTTP on Kafka", "s", 1.5, whole.burst_seconds),
+            at_most("10,000 buyers at once, p99", "ms", 1_000.0, whole.burst_p99_ms),
+            at_least("ingest: JWT, key, durable ack", 20_000.0, whole.intents_per_second),
+            Line::new(
+                "orders to results, everything in one process",
+                "per s",
+                None,
+                Samples::one(whole.results_per_second),
+            ),
+            at_most("CPU per 1,000 orders, broker included", "s", 0.15, vec![cpu]),
+            at_least("reads by id", 10_000.0, whole.reads_per_second),
+            at_most("reads by id, p99", "ms", 20.0, vec![whole.reads_p99_ms]),
+            at_most("memory of a live stream", "KiB", 20.0, vec![whole.kibibytes_per_stream]),
+            at_most("takeover after kill -9", "s", 3.0, vec![whole.takeover_seconds]),
+        ]);
         Ok(lines)
     }
 
@@ -259,6 +271,7 @@ impl Rates {
         vec![
             on_kafka(bar).beside("Kafka Streams", &self.streams, Some(2.5)),
             on_kafka(None).beside("Postgres row lock", &self.postgres, None),
+            on_kafka(None).beside("bare loop, the limit", &self.kafka_bare, None),
             line("the same, everybody wins", None, &self.kafka_all_win),
             embedded(bar).beside("Redis, fsync always", &self.redis_always, Some(2.0)),
             embedded(None).beside("Redis, fsync each s", &self.redis_every_second, None),

@@ -12,6 +12,9 @@ const REPEATS_EVERY: u32 = 50;
 /// How far back a repeated intent lies: a client that tries again.
 const REPEATS_AFTER: u32 = 1_000;
 
+/// The year 2096.
+const FAR_FUTURE: Millis = Millis(3_999_000_000_000);
+
 /// A hot drop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HotDrop {
@@ -83,6 +86,16 @@ impl HotDrop {
             schedule: Some(terms),
             ..OrderIntent::bare(IntentId(creator_id.0), OrderIntentKind::Schedule, Millis(0))
         }
+    }
+
+    /// Announces a drop that opens in the far future.
+    pub(crate) fn upcoming(number: u32) -> OrderIntent {
+        let drop = Self { intents: 0, stock: 1, round: u32::MAX - number };
+        let mut intent = drop.schedule();
+        if let Some(terms) = &mut intent.schedule {
+            (terms.starts_at, terms.ends_at) = (FAR_FUTURE, Millis(FAR_FUTURE.0 + 1_000_000));
+        }
+        intent
     }
 
     /// One buyer's order of one unit, as ingest writes it.
