@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clickhouse_views::{ClickhouseViews, DecisionFact, InsertedRange, facts_of};
 use postgres_views::{Placed, PostgresViews, ViewError};
-use runtime::{CommittedRecord, SchemaBook, TailStart};
+use runtime::{CommittedRecord, SchemaBook, Tail, TailStart};
 use schemas::follow::FollowBody;
 use schemas::order::OrderBody;
 use schemas::partition::Partition;
@@ -23,12 +24,19 @@ use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::tails::read_decision;
 
-/// Records folded at once.
-const RECORDS_MAX: usize = 5_000;
+/// How a view takes decisions.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// How long a batch gathers.
+    linger: Duration,
+    /// Records of a batch at most.
+    records_max: usize,
+}
+
 /// A reader of the view waits this much longer; Postgres commits as much less often.
-const POSTGRES_LINGER: Duration = Duration::from_millis(50);
+const POSTGRES: Pace = Pace { linger: Duration::from_millis(50), records_max: 5_000 };
 /// `ClickHouse` makes a part of every insert: few and large ones keep it well.
-const CLICKHOUSE_LINGER: Duration = Duration::from_millis(500);
+const CLICKHOUSE: Pace = Pace { linger: Duration::from_millis(500), records_max: 50_000 };
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Pause before a view is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -75,37 +83,61 @@ impl ViewContext {
         records.into_iter().map(place).collect()
     }
 
-    /// Tails `topic` from where `positions` say, handing `apply` what has gathered within `linger`.
-    fn follow<B: DeserializeOwned>(
+    /// Tails `topic` from where `positions` say. One thread reads and decodes the next batch while this one applies
+    /// the last: a rebuild keeps both busy.
+    fn follow<B: DeserializeOwned + Send>(
         &self,
         topic: Topic,
         positions: &BTreeMap<Partition, i64>,
-        linger: Duration,
+        pace: Pace,
         mut apply: impl FnMut(Vec<Placed<B>>) -> ViewResult,
     ) -> ViewResult {
         let start = |partition: Partition| match positions.get(&partition) {
             Some(offset) => TailStart::Offset(*offset),
             None => TailStart::Beginning,
         };
-        let mut tail =
-            self.log.gathering_tail(topic, start, linger).map_err(|failure| failure.to_string())?;
+        let tail = self
+            .log
+            .gathering_tail(topic, start, pace.linger)
+            .map_err(|failure| failure.to_string())?;
+        let (queue, batches) = sync_channel(1);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || self.read(tail, topic, pace, &queue));
+            // Leaving early drops the receiver: the reader meets that when it hands over its next batch.
+            for batch in batches {
+                apply(batch)?;
+            }
+            reader.join().unwrap_or_else(|_| Err("the reader panicked".into()))
+        })
+    }
+
+    /// Hands over what has gathered within the pace's linger, until `stop` or until nobody takes it.
+    fn read<B: DeserializeOwned>(
+        &self,
+        mut tail: Box<dyn Tail>,
+        topic: Topic,
+        Pace { linger, records_max }: Pace,
+        queue: &SyncSender<Vec<Placed<B>>>,
+    ) -> ViewResult {
         while !self.stop.load(Ordering::Relaxed) {
             let mut records =
-                tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
+                tail.poll(POLL_MAX, records_max).map_err(|error| error.to_string())?;
             if records.is_empty() {
                 continue;
             }
             let first = platform::clock::monotonic();
             while let Some(left) = linger.checked_sub(first.elapsed())
-                && records.len() < RECORDS_MAX
+                && records.len() < records_max
                 && !self.stop.load(Ordering::Relaxed)
             {
-                let room = RECORDS_MAX - records.len();
+                let room = records_max - records.len();
                 let more =
                     tail.poll(left.min(POLL_MAX), room).map_err(|error| error.to_string())?;
                 records.extend(more);
             }
-            apply(self.place(topic, records)?)?;
+            if queue.send(self.place(topic, records)?).is_err() {
+                break;
+            }
         }
         Ok(())
     }
@@ -118,17 +150,9 @@ pub(crate) fn postgres_orders(
 ) -> Result<JoinHandle<()>, Failure> {
     context.spawn("postgres-orders", move |context| {
         let positions = postgres_positions(context, &views, ORDER_DECISIONS)?;
-        context.follow(
-            ORDER_DECISIONS,
-            &positions,
-            POSTGRES_LINGER,
-            |batch: Vec<Placed<OrderBody>>| {
-                context
-                    .handle
-                    .block_on(views.apply_orders(&batch))
-                    .map_err(|error| error.to_string())
-            },
-        )
+        context.follow(ORDER_DECISIONS, &positions, POSTGRES, |batch: Vec<Placed<OrderBody>>| {
+            context.handle.block_on(views.apply_orders(&batch)).map_err(|error| error.to_string())
+        })
     })
 }
 
@@ -139,17 +163,9 @@ pub(crate) fn postgres_follows(
 ) -> Result<JoinHandle<()>, Failure> {
     context.spawn("postgres-follows", move |context| {
         let positions = postgres_positions(context, &views, FOLLOW_DECISIONS)?;
-        context.follow(
-            FOLLOW_DECISIONS,
-            &positions,
-            POSTGRES_LINGER,
-            |batch: Vec<Placed<FollowBody>>| {
-                context
-                    .handle
-                    .block_on(views.apply_follows(&batch))
-                    .map_err(|error| error.to_string())
-            },
-        )
+        context.follow(FOLLOW_DECISIONS, &positions, POSTGRES, |batch: Vec<Placed<FollowBody>>| {
+            context.handle.block_on(views.apply_follows(&batch)).map_err(|error| error.to_string())
+        })
     })
 }
 
@@ -177,12 +193,9 @@ pub(crate) fn clickhouse_orders(
         });
         let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> =
             repeats.collect();
-        context.follow(
-            ORDER_DECISIONS,
-            &positions,
-            CLICKHOUSE_LINGER,
-            |batch: Vec<Placed<OrderBody>>| insert_ranges(context, &views, &mut repeats, batch),
-        )
+        context.follow(ORDER_DECISIONS, &positions, CLICKHOUSE, |batch: Vec<Placed<OrderBody>>| {
+            insert_ranges(context, &views, &mut repeats, batch)
+        })
     })
 }
 

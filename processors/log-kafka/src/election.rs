@@ -14,7 +14,7 @@ use schemas::partition::Partition;
 use crate::KafkaSettings;
 
 /// How often the group is served; well under the heartbeat interval.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(50);
 
 /// One member of a processor's group.
 pub struct Election {
@@ -41,7 +41,7 @@ impl Election {
         instance: &str,
     ) -> Result<Self, KafkaError> {
         let session_ms = settings.session_timeout_ms.to_string();
-        let heartbeat_ms = (settings.session_timeout_ms / 5).max(100).to_string();
+        let heartbeat_ms = (settings.session_timeout_ms / 10).max(100).to_string();
         let group = format!("livedrops-{}", topology.processor);
         let instance = format!("{}-{instance}", topology.processor);
         let consumer: BaseConsumer = settings
