@@ -23,6 +23,8 @@ const TOPOLOGY: Topology = Topology {
 /// As many as the production task takes, and what it makes of each.
 const TRANSACTION_RECORDS: usize = 14_000;
 const RECORD_BYTES: usize = 330;
+/// Of eight bytes each: chain, ids.
+const RANDOM_WORDS: usize = 10;
 
 /// Records per second.
 pub(crate) fn run(log: &OurLog, partition: Partition, drop: HotDrop) -> Result<f64> {
@@ -41,10 +43,9 @@ pub(crate) fn run(log: &OurLog, partition: Partition, drop: HotDrop) -> Result<f
             continue;
         };
         at = last.offset + 1;
-        let records = pending.drain(..).map(|intent| {
-            // The intent again and again: no more compressible than a decision.
-            let value = intent.value.iter().copied().cycle().take(RECORD_BYTES).collect();
-            OutgoingDecision { key: None, value }
+        let records = pending.drain(..).map(|intent| OutgoingDecision {
+            key: None,
+            value: padded(intent.value, intent.offset),
         });
         let records = records.collect();
         if in_flight {
@@ -55,4 +56,18 @@ pub(crate) fn run(log: &OurLog, partition: Partition, drop: HotDrop) -> Result<f
     }
     owned.await_commit()?;
     Ok(f64::from(u32::try_from(end - from)?) / started.elapsed().as_secs_f64())
+}
+
+/// The intent, then as much that no compressor can shorten as a decision has in ids and hashes, then zeros.
+fn padded(mut value: Vec<u8>, offset: i64) -> Vec<u8> {
+    let mut word = offset.cast_unsigned().wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..RANDOM_WORDS {
+        // Xorshift (Marsaglia): cheap, and good enough to be incompressible.
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        value.extend_from_slice(&word.to_le_bytes());
+    }
+    value.resize(RECORD_BYTES, 0);
+    value
 }

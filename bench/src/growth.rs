@@ -29,7 +29,7 @@ impl Growth {
     #[allow(clippy::print_stdout, reason = "it is what the program is for")]
     pub(crate) fn run(&self) -> Result<()> {
         println!(
-            "orders so far   decisions/s at that size   restart   restore, decisions/s   log and store, bytes per order"
+            "orders so far   decisions/s at that size   clean restart   restore, decisions/s   log and store, bytes per order"
         );
         let folder = tempfile::tempdir()?;
         let log = OurLog::Embedded(ours::embedded_log(&folder.path().join("log"), 1)?);
@@ -67,7 +67,7 @@ impl Growth {
     /// Drops that wait for their opening, each with its timer.
     #[allow(clippy::print_stdout, reason = "it is what the program is for")]
     fn drops(&self) -> Result<()> {
-        println!("drops waiting   decisions/s at that size   restart");
+        println!("drops waiting   decisions/s at that size   clean restart");
         let folder = tempfile::tempdir()?;
         let log = OurLog::Embedded(ours::embedded_log(&folder.path().join("log"), 1)?);
         let store = folder.path().join("store");
@@ -75,6 +75,8 @@ impl Growth {
         while size <= self.drops_max {
             ours::fill_upcoming(&log, FIRST, drops..size)?;
             drops = size;
+            round += 1;
+            decide(&log, &store, 1_000, round)?; // with it, the drops themselves
             round += 1;
             let probed = decide(&log, &store, PROBE, round)?;
             let started = platform::clock::monotonic();

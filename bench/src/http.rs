@@ -1,5 +1,6 @@
 //! A node over HTTP, as its users meet it: one real process on real Kafka, with its views, and the load in another.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub(crate) struct Http {
     seconds: u32,
     /// The broker's process, whose CPU time counts with ours.
     #[arg(long, env = "STACK_KAFKA_PID")]
-    broker_pid: Option<u32>,
+    broker_pid: u32,
     /// Where the figures go, as JSON.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -65,6 +66,7 @@ pub(crate) struct Whole {
     pub(crate) burst_seconds: Vec<f64>,
     pub(crate) burst_p99_ms: Vec<f64>,
     pub(crate) intents_per_second: f64,
+    pub(crate) intents_per_second_new_tokens: f64,
     pub(crate) results_per_second: f64,
     pub(crate) cpu_seconds_per_1000: f64,
     pub(crate) reads_per_second: f64,
@@ -78,6 +80,8 @@ pub(crate) struct Whole {
 struct Timed {
     latency_ms: Quantiles,
     seconds: f64,
+    accepted: u32,
+    rejected_by_reason: BTreeMap<String, u32>,
 }
 
 #[derive(Deserialize)]
@@ -99,12 +103,15 @@ impl Http {
     pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let site = Site::new(&self.program, folder.path())?;
+        rlimit::increase_nofile_limit(u64::from(4 * STREAMS))?;
         let mut node = site.start(runtime, Role::All, "first")?;
+        // Before anything else: later, memory that was freed would be taken first.
+        let kibibytes_per_stream = kibibytes_per_stream(runtime, &site, &node)?;
         let warming = site.schedule(runtime, &node, WARM_UP_UNITS)?;
         site.load::<Sustained>(&node, warming, &sustained("results", "256", "20"))?;
         let mut figures = self.steady(runtime, &site, &node)?;
         if !self.latency_only {
-            figures.whole = Some(self.whole(runtime, &site, &mut node)?);
+            figures.whole = Some(self.whole(runtime, &site, &mut node, kibibytes_per_stream)?);
         }
         let text = serde_json::to_string_pretty(&figures)?;
         println!("{text}");
@@ -122,30 +129,47 @@ impl Http {
             drop,
             &["--rate", &rate, "--seconds", &seconds, "--warm-up-seconds", "10"],
         )?;
+        let refused = &timed.rejected_by_reason;
+        ensure!(refused.is_empty(), "refused at the steady rate: {refused:?}");
         Ok(Figures { p50_ms: timed.latency_ms.p50, p99_ms: timed.latency_ms.p99, whole: None })
     }
 
     /// On a node and a broker that the steady rate has warmed up.
-    fn whole(&self, runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<Whole> {
+    fn whole(
+        &self,
+        runtime: &Runtime,
+        site: &Site<'_>,
+        node: &mut Node,
+        kibibytes_per_stream: f64,
+    ) -> Result<Whole> {
         let mut bursts = Vec::new();
         for _ in 0..BURSTS {
             let drop = site.schedule(runtime, node, BURST_BUYERS / 10)?;
-            bursts.push(site.load::<Timed>(node, drop, &["--burst", &BURST_BUYERS.to_string()])?);
+            let burst: Timed = site.load(node, drop, &["--burst", &BURST_BUYERS.to_string()])?;
+            let is_right = burst.accepted == BURST_BUYERS / 10
+                && burst.rejected_by_reason.keys().all(|reason| reason == "sold_out");
+            ensure!(is_right, "granted {}, refused {:?}", burst.accepted, burst.rejected_by_reason);
+            bursts.push(burst);
         }
-        let watched: Vec<u32> = self.broker_pid.into_iter().chain([node.process.id()]).collect();
-        let before = cpu_seconds(&watched)?;
+        let watched = [self.broker_pid, node.process.id()];
         let drop = site.schedule(runtime, node, 1_000)?;
-        let results: Sustained = site.load(node, drop, &sustained("results", "512", "10"))?;
+        until_quiet(&watched)?;
+        let before = cpu_seconds(&watched)?;
+        let many_tokens = [&sustained("results", "512", "10")[..], &["--tokens", "400"]].concat();
+        let results: Sustained = site.load(node, drop, &many_tokens)?;
+        until_quiet(&watched)?;
         let used = cpu_seconds(&watched)? - before;
         let reads: Sustained = site.load(node, drop, &sustained("reads", "64", "5"))?;
-        let kibibytes_per_stream = kibibytes_per_stream(runtime, site, node)?;
         let takeover_seconds = takeover(runtime, site, node)?;
         let api = site.start(runtime, Role::IngestApi, "api")?;
         let intents: Sustained = site.load(&api, drop, &sustained("intents", "256", "10"))?;
+        let many_tokens = [&sustained("intents", "256", "10")[..], &["--tokens", "800"]].concat();
+        let new_tokens: Sustained = site.load(&api, drop, &many_tokens)?;
         Ok(Whole {
             burst_seconds: bursts.iter().map(|burst| burst.seconds).collect(),
             burst_p99_ms: bursts.iter().map(|burst| burst.latency_ms.p99).collect(),
             intents_per_second: intents.per_second,
+            intents_per_second_new_tokens: new_tokens.per_second,
             results_per_second: results.per_second,
             cpu_seconds_per_1000: used / results.requests * 1_000.0,
             reads_per_second: reads.per_second,
@@ -305,6 +329,22 @@ pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
         ticks += used.iter().sum::<f64>();
     }
     Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// Waits until the views have caught up too: until the processes use little more than when idle.
+fn until_quiet(pids: &[u32]) -> Result<()> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let started = monotonic();
+    let mut last = cpu_seconds(pids)?;
+    loop {
+        std::thread::sleep(LOOK);
+        let now = cpu_seconds(pids)?;
+        if now - last < LOOK.as_secs_f64() / 2.0 {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < READY_MAX, "the node does not come to rest");
+        last = now;
+    }
 }
 
 /// What each of many connections that stream a drop adds to the node's memory.

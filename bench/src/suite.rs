@@ -226,14 +226,15 @@ impl Suite {
         lines.extend([
             at_most("10,000 buyers at once over HTTP on Kafka", "s", 1.5, whole.burst_seconds),
             at_most("10,000 buyers at once, p99", "ms", 1_000.0, whole.burst_p99_ms),
-            at_least("ingest: JWT, key, durable ack", 20_000.0, whole.intents_per_second),
+            at_least("ingest: known JWT, key, durable ack", 20_000.0, whole.intents_per_second),
+            at_least("ingest: every JWT a new one", 20_000.0, whole.intents_per_second_new_tokens),
             Line::new(
                 "orders to results, everything in one process",
                 "per s",
                 None,
                 Samples::one(whole.results_per_second),
             ),
-            at_most("CPU per 1,000 orders, broker included", "s", 0.15, vec![cpu]),
+            at_most("CPU of 1,000 sold-out orders, with the broker", "s", 0.15, vec![cpu]),
             at_least("reads by id", 10_000.0, whole.reads_per_second),
             at_most("reads by id, p99", "ms", 20.0, vec![whole.reads_p99_ms]),
             at_most("memory of a live stream", "KiB", 20.0, vec![whole.kibibytes_per_stream]),

@@ -101,9 +101,12 @@ impl ViewContext {
             .gathering_tail(topic, start, pace.linger)
             .map_err(|failure| failure.to_string())?;
         let (queue, batches) = sync_channel(1);
+        let abandoned = AtomicBool::new(false);
+        let is_wanted = || !self.stop.load(Ordering::Relaxed) && !abandoned.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(move || self.read(tail, topic, pace, &queue));
-            // Leaving early drops the receiver: the reader meets that when it hands over its next batch.
+            let reader = scope.spawn(move || self.read(tail, topic, pace, is_wanted, &queue));
+            // The scope waits for the reader, which may never have another batch to hand over.
+            let _told = SetOnDrop(&abandoned);
             for batch in batches {
                 apply(batch)?;
             }
@@ -111,15 +114,16 @@ impl ViewContext {
         })
     }
 
-    /// Hands over what has gathered within the pace's linger, until `stop` or until nobody takes it.
+    /// Hands over what has gathered within the pace's linger, as long as that is wanted.
     fn read<B: DeserializeOwned>(
         &self,
         mut tail: Box<dyn Tail>,
         topic: Topic,
         Pace { linger, records_max }: Pace,
+        is_wanted: impl Fn() -> bool,
         queue: &SyncSender<Vec<Placed<B>>>,
     ) -> ViewResult {
-        while !self.stop.load(Ordering::Relaxed) {
+        while is_wanted() {
             let mut records =
                 tail.poll(POLL_MAX, records_max).map_err(|error| error.to_string())?;
             if records.is_empty() {
@@ -128,7 +132,7 @@ impl ViewContext {
             let first = platform::clock::monotonic();
             while let Some(left) = linger.checked_sub(first.elapsed())
                 && records.len() < records_max
-                && !self.stop.load(Ordering::Relaxed)
+                && is_wanted()
             {
                 let room = records_max - records.len();
                 let more =
@@ -140,6 +144,15 @@ impl ViewContext {
             }
         }
         Ok(())
+    }
+}
+
+/// Tells the other thread, also when this one fails or panics.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -123,12 +123,12 @@ async fn one_order_leaves_the_same_bytes_at_every_station() {
 }
 
 fn compare(text: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/one_order.txt");
+    let path = std::path::Path::new("tests/golden/one_order.txt");
     if std::env::var_os("WRITE_NEW_GOLDEN").is_some() && !path.exists() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(path, text).unwrap();
     }
-    let golden = std::fs::read_to_string(&path).unwrap();
+    let golden = std::fs::read_to_string(path).unwrap();
     for (number, (expected, found)) in golden.lines().zip(text.lines()).enumerate() {
         assert_eq!(found, expected, "line {} of {}", number + 1, path.display());
     }

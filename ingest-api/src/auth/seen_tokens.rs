@@ -12,7 +12,7 @@ use schemas::units::Millis;
 
 use super::Caller;
 
-/// Tokens of a generation. Two are kept, about 200 bytes each: 20 MB at most.
+/// Tokens of a generation. Two are kept, about 200 bytes each: some 20 MB.
 const GENERATION_MAX: usize = 50_000;
 
 #[derive(Clone)]

@@ -50,6 +50,9 @@ pub(crate) struct Load {
     /// What such a connection asks for.
     #[arg(long, value_enum, default_value = "results")]
     ask: Ask,
+    /// Tokens that such a connection uses in turn: with many, most have to be verified.
+    #[arg(long, default_value_t = 1)]
+    tokens: usize,
     /// Length of a run other than a burst.
     #[arg(long, default_value_t = 60)]
     seconds: u32,
@@ -106,9 +109,10 @@ impl Load {
         connections: usize,
     ) -> Result<(), Failure> {
         let buyers = (0..connections).map(|index| {
-            let (target, token) =
-                (targets[index % targets.len()].clone(), self.token(minter, index)?);
-            Ok(Buyer { target, drop: self.drop, token })
+            let tokens = (0..self.tokens.max(1))
+                .map(|token| self.token(minter, index + token * connections))
+                .collect::<Result<_, _>>()?;
+            Ok(Buyer { target: targets[index % targets.len()].clone(), drop: self.drop, tokens })
         });
         let buyers = buyers.collect::<Result<Vec<_>, Failure>>()?;
         let length = Duration::from_secs(u64::from(self.seconds));

@@ -113,3 +113,46 @@ fn bad_usage_exits_2_and_names_the_field() {
         .unwrap();
     assert_eq!(away.status.code(), Some(3), "{}", String::from_utf8_lossy(&away.stderr));
 }
+
+/// A database of its own beside the one of the stack: two logs cannot share a view.
+async fn fresh_database() -> (sqlx::PgPool, String) {
+    let url = from_stack("LIVEDROPS_POSTGRES__URL");
+    let name = format!("view_{}", random_uuid().simple());
+    let admin = sqlx::PgPool::connect(&url).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&admin)
+        .await
+        .unwrap();
+    let url = format!("{}/{name}", url.rsplit_once('/').unwrap().0);
+    (sqlx::PgPool::connect(&url).await.unwrap(), url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_whose_write_failed_catches_up_although_nothing_more_is_decided() {
+    let site = Site::embedded();
+    let (database, url) = fresh_database().await;
+    let mut command = site.command("data", false, &["all", "--listen", "127.0.0.1:0"]);
+    command.env("LIVEDROPS_POSTGRES__URL", &url);
+    let node = Node::spawn(command);
+    node.wait_until_ready().await;
+    let (drop, _) = schedule(&site, &node, &drop_request(5)).await;
+    // The view's write waits for the lock, is cut off there, and has to be done again.
+    let mut lock = database.begin().await.unwrap();
+    sqlx::query("LOCK TABLE view_v1.orders").execute(&mut *lock).await.unwrap();
+    let client = node.client(&site.token(random_uuid(), ""));
+    let (status, _) = client.post(&format!("/drops/{drop}/orders"), "k", &json!({"qty": 1})).await;
+    assert_eq!(status, 201);
+    let cut_off = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let started = monotonic();
+    while sqlx::query_scalar::<_, i64>(cut_off).fetch_one(&database).await.unwrap() == 0 {
+        assert!(started.elapsed() < PATIENCE, "the view does not write");
+    }
+    lock.rollback().await.unwrap();
+    let orders = "SELECT count(*) FROM view_v1.orders";
+    while sqlx::query_scalar::<_, i64>(orders).fetch_one(&database).await.unwrap() == 0 {
+        assert!(started.elapsed() < PATIENCE, "the view does not catch up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.terminate(), Some(0));
+}

@@ -13,7 +13,7 @@ use schemas::partition::Partition;
 
 use crate::KafkaSettings;
 
-/// How often the group is served; well under the heartbeat interval.
+/// How often the group is served; under the heartbeat interval.
 const POLL: Duration = Duration::from_millis(50);
 
 /// One member of a processor's group.

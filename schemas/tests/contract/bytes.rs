@@ -95,7 +95,7 @@ fn bytes_that_are_no_avro_are_refused() {
 /// Compares with `tests/golden/{name}.hex`. A changed file means that old logs can no longer be read.
 fn golden(name: &str, bytes: &[u8]) {
     use std::fmt::Write as _;
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.hex"));
+    let path = Path::new("tests/golden").join(format!("{name}.hex"));
     let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").unwrap();
         hex
@@ -120,7 +120,7 @@ fn released_bytes_never_change() {
 
 /// Bytes that an earlier release wrote, read with the schema they were written with.
 fn released<T: DeserializeOwned>(name: &str, subject: &str, version: u32) -> T {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.hex"));
+    let path = Path::new("tests/golden").join(format!("{name}.hex"));
     let hex = std::fs::read_to_string(path).unwrap();
     let hex = hex.trim();
     let bytes: Vec<u8> = (0..hex.len())

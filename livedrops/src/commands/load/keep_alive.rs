@@ -1,8 +1,7 @@
 //! A closed loop: every connection sends its next request when the last one was answered. It finds the rate that a
 //! node sustains. Latencies of a closed loop flatter a node that stalls: use `--rate` for those.
 //!
-//! The generator shares the machine with what it measures, so it writes prepared bytes and reads no more of an answer
-//! than its status and length.
+//! The generator shares the machine with what it measures: it reads no more of an answer than its status and length.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -66,50 +65,32 @@ impl Sustained {
 pub(super) struct Buyer {
     pub(super) target: Target,
     pub(super) drop: Uuid,
-    pub(super) token: String,
+    /// At least one.
+    pub(super) tokens: Vec<String>,
 }
 
 impl Buyer {
-    /// An order under a key of so many digits at the end of the head, so that the next key replaces it in place.
-    fn order(&self, wait: bool) -> Request {
+    /// An order under a numbered key.
+    fn order(&self, number: usize, wait: bool) -> Vec<u8> {
         let wait = if wait { "Prefer: wait=20\r\n" } else { "" };
         let body = "{\"qty\":1}";
-        let head = format!(
-            "POST /drops/{}/orders HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n{wait}Content-Type: \
-             application/json\r\nContent-Length: {}\r\nIdempotency-Key: ",
-            self.drop,
-            self.target.host(),
-            self.token,
-            body.len()
-        );
-        let key = head.len()..head.len() + KEY_DIGITS;
-        Request {
-            bytes: format!("{head}{:0KEY_DIGITS$}\r\n\r\n{body}", 0).into_bytes(),
-            key: Some(key),
-        }
+        let (drop, host, length) = (self.drop, self.target.host(), body.len());
+        let token = self.token(number);
+        format!(
+            "POST /drops/{drop}/orders HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{wait}Content-Type: \
+             application/json\r\nContent-Length: {length}\r\nIdempotency-Key: {number}\r\n\r\n{body}"
+        )
+        .into_bytes()
     }
 
-    fn read(&self, location: &str) -> Request {
-        let (host, token) = (self.target.host(), &self.token);
-        let text = format!(
-            "GET {location} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
-        );
-        Request { bytes: text.into_bytes(), key: None }
+    fn read(&self, location: &str) -> Vec<u8> {
+        let (host, token) = (self.target.host(), self.token(0));
+        let head = format!("GET {location} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer");
+        format!("{head} {token}\r\n\r\n").into_bytes()
     }
-}
 
-const KEY_DIGITS: usize = 12;
-
-struct Request {
-    bytes: Vec<u8>,
-    key: Option<std::ops::Range<usize>>,
-}
-
-impl Request {
-    fn number(&mut self, number: u64) {
-        if let Some(key) = self.key.clone() {
-            self.bytes[key].copy_from_slice(format!("{number:0KEY_DIGITS$}").as_bytes());
-        }
+    fn token(&self, number: usize) -> &str {
+        &self.tokens[number % self.tokens.len()]
     }
 }
 
@@ -132,8 +113,8 @@ impl Socket {
         Ok(Self { stream, read: Vec::with_capacity(4_096) })
     }
 
-    async fn ask(&mut self, request: &Request) -> Result<Head, Failure> {
-        self.stream.write_all(&request.bytes).await.map_err(Failure::unreachable)?;
+    async fn ask(&mut self, request: &[u8]) -> Result<Head, Failure> {
+        self.stream.write_all(request).await.map_err(Failure::unreachable)?;
         loop {
             if let Some((head, length)) = answer(&self.read)? {
                 self.read.drain(..length);
@@ -170,21 +151,23 @@ fn answer(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
 /// One connection's requests until the end.
 async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure> {
     let mut socket = Socket::open(&buyer.target).await?;
-    let mut request = buyer.order(ask != Ask::Intents);
     // The first is not counted: it opens the connection, and a reader needs an order to read.
-    let first = socket.ask(&request).await?;
-    if ask == Ask::Reads {
-        let location = first.location.ok_or_else(|| Failure::check("no order to read"))?;
-        request = buyer.read(&location);
-    }
+    let first = socket.ask(&buyer.order(0, ask != Ask::Intents)).await?;
+    let read = match (ask, first.location) {
+        (Ask::Reads, Some(location)) => Some(buyer.read(&location)),
+        (Ask::Reads, None) => return Err(Failure::check("no order to read")),
+        (Ask::Intents | Ask::Results, _) => None,
+    };
     let mut counted = Counted::default();
     for number in 1.. {
         let sent = monotonic();
         if sent >= until {
             break;
         }
-        request.number(number);
-        let head = socket.ask(&request).await?;
+        let head = match &read {
+            Some(read) => socket.ask(read).await?,
+            None => socket.ask(&buyer.order(number, ask == Ask::Results)).await?,
+        };
         counted.microseconds.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
         if !ask.is_served(head.status) {
             *counted.failed.entry(head.status).or_default() += 1;
