@@ -121,13 +121,14 @@ impl Line {
     }
 }
 
-/// `1.2 M`, `340 k`, `7.4`.
+/// `1.20 M`, `340 k`, `7.4`, `0.15`.
 fn short(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{:.2} M", value / 1e6),
         value if value >= 1e4 => format!("{:.0} k", value / 1e3),
         value if value >= 100.0 => format!("{value:.0}"),
-        value => format!("{value:.1}"),
+        value if value >= 1.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
     }
 }
 
