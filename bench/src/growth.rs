@@ -1,16 +1,14 @@
 //! What grows with the orders and the drops that a partition has seen: one embedded log, grown tenfold again and again.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Result;
-use schemas::partition::Partition;
 use schemas::topics::ORDER_INTENTS;
 
-use crate::ours::{self, OurLog, Ready};
+use crate::ours::{self, FIRST, OurLog, Ready};
+use crate::report::per_second;
 use crate::workload::HotDrop;
 
-const FIRST: Partition = Partition(0);
 /// Intents whose rate is taken at each size.
 const PROBE: u32 = 100_000;
 
@@ -94,10 +92,6 @@ fn decide(log: &OurLog, store: &Path, intents: u32, round: u32) -> Result<f64> {
     let hot = HotDrop { intents, stock: (intents / 100).max(1), round };
     ours::fill_drop(log, (ORDER_INTENTS, FIRST), hot)?;
     Ok(Ready::new(log, FIRST, store)?.decide(hot)?.per_second())
-}
-
-fn per_second(done: u32, took: Duration) -> f64 {
-    f64::from(done) / took.as_secs_f64()
 }
 
 /// Bytes of every file below a folder.

@@ -95,7 +95,7 @@ struct Quantiles {
 struct Sustained {
     requests: f64,
     per_second: f64,
-    p99_ms: f64,
+    latency_ms: Quantiles,
 }
 
 impl Http {
@@ -106,11 +106,12 @@ impl Http {
         rlimit::increase_nofile_limit(u64::from(4 * STREAMS))?;
         let mut node = site.start(runtime, Role::All, "first")?;
         // Before anything else: later, memory that was freed would be taken first.
-        let kibibytes_per_stream = kibibytes_per_stream(runtime, &site, &node)?;
+        let weighed = (!self.latency_only).then(|| kibibytes_per_stream(runtime, &site, &node));
+        let weighed = weighed.transpose()?;
         let warming = site.schedule(runtime, &node, WARM_UP_UNITS)?;
         site.load::<Sustained>(&node, warming, &sustained("results", "256", "20"))?;
         let mut figures = self.steady(runtime, &site, &node)?;
-        if !self.latency_only {
+        if let Some(kibibytes_per_stream) = weighed {
             figures.whole = Some(self.whole(runtime, &site, &mut node, kibibytes_per_stream)?);
         }
         let text = serde_json::to_string_pretty(&figures)?;
@@ -173,7 +174,7 @@ impl Http {
             results_per_second: results.per_second,
             cpu_seconds_per_1000: used / results.requests * 1_000.0,
             reads_per_second: reads.per_second,
-            reads_p99_ms: reads.p99_ms,
+            reads_p99_ms: reads.latency_ms.p99,
             kibibytes_per_stream,
             takeover_seconds,
         })

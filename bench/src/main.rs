@@ -14,8 +14,7 @@ mod workload;
 
 use clap::{Parser, Subcommand};
 
-use ours::{OurLog, Ready};
-use schemas::partition::Partition;
+use ours::{FIRST, OurLog, Ready};
 use schemas::topics::ORDER_INTENTS;
 use workload::HotDrop;
 
@@ -75,10 +74,10 @@ fn main() -> anyhow::Result<()> {
             for round in 1..=rounds {
                 let drop = HotDrop { intents, stock, round };
                 let filling = platform::clock::monotonic();
-                ours::fill_drop(&log, (ORDER_INTENTS, Partition(0)), drop)?;
+                ours::fill_drop(&log, (ORDER_INTENTS, FIRST), drop)?;
                 let filled = filling.elapsed();
                 let store = folder.path().join("store");
-                let decided = Ready::new(&log, Partition(0), &store)?.decide(drop)?;
+                let decided = Ready::new(&log, FIRST, &store)?.decide(drop)?;
                 println!(
                     "{:.0}/s ({} decisions, {} transactions, {:.2?}; filled in {filled:.2?})",
                     decided.per_second(),

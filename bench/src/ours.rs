@@ -21,8 +21,11 @@ use schemas::topics::{ORDER_INTENTS, Topic};
 use schemas::units::Millis;
 use store_rocksdb::{EmbeddedLog, RocksStore, StoreReader};
 
+use crate::report::per_second;
 use crate::workload::HotDrop;
 
+/// Where a single hot drop is: a drop has one partition.
+pub(crate) const FIRST: Partition = Partition(0);
 /// Appends that wait for their acknowledgement at once.
 const APPENDS_MAX: usize = 20_000;
 /// A run that takes longer is stuck.
@@ -186,7 +189,7 @@ pub(crate) struct Decided {
 
 impl Decided {
     pub(crate) fn per_second(self) -> f64 {
-        f64::from(self.decisions) / self.took.as_secs_f64()
+        per_second(self.decisions, self.took)
     }
 }
 
@@ -246,7 +249,7 @@ fn step(task: &mut Task) -> Result<()> {
 /// Folds every decision of the log into a new store; decisions and how long they took.
 pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duration)> {
     let started = platform::clock::monotonic();
-    let owner = log.task(Partition(0), store_folder)?;
+    let owner = log.task(FIRST, store_folder)?;
     let took = started.elapsed();
     Ok((u32::try_from(owner.task.position().seq)?, took))
 }

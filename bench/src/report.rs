@@ -1,11 +1,16 @@
 //! The table of bars, as text, JSON and a picture.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
+
+pub(crate) fn per_second(done: u32, took: Duration) -> f64 {
+    f64::from(done) / took.as_secs_f64()
+}
 
 /// What several rounds gave.
 #[derive(Clone, Debug, Default, Serialize)]

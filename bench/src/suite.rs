@@ -5,22 +5,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use schemas::partition::Partition;
 use schemas::topics::ORDER_INTENTS;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bare_loop;
 use crate::http::Figures;
-use crate::ours::{self, OurLog, Ready};
+use crate::ours::{self, FIRST, OurLog, Ready};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
-use crate::report::{Bar, Line, Report, Samples};
+use crate::report::{Bar, Line, Report, Samples, per_second};
 use crate::views;
 use crate::workload::HotDrop;
 
-/// A hot drop has one partition.
-const FIRST: Partition = Partition(0);
 /// How long a side runs that would need minutes for the whole workload.
 const SLOW_SIDE: Duration = Duration::from_secs(5);
 /// Idle partitions whose memory is weighed.
@@ -68,10 +65,6 @@ struct Rates {
     redis_always: Samples,
     redis_every_second: Samples,
     postgres: Samples,
-}
-
-fn per_second(done: u32, took: Duration) -> f64 {
-    f64::from(done) / took.as_secs_f64()
 }
 
 impl Suite {

@@ -54,7 +54,7 @@ enum Command {
     DeadLetters(commands::dead_letters::DeadLetters),
     /// A payment provider of our own, for development, demos and tests.
     Provider(commands::provider::Provider),
-    /// Open-loop load with a latency report.
+    /// A burst, a rate or busy connections, with a latency report.
     Load(commands::load::Load),
     /// Topics on the broker.
     Topics(commands::topics::Topics),

@@ -83,14 +83,14 @@ impl ViewContext {
         records.into_iter().map(place).collect()
     }
 
-    /// Tails `topic` from where `positions` say. One thread reads and decodes the next batch while this one applies
+    /// Tails `topic` from where `positions` say. This thread reads and decodes the next batch while another applies
     /// the last: a rebuild keeps both busy.
     fn follow<B: DeserializeOwned + Send>(
         &self,
         topic: Topic,
         positions: &BTreeMap<Partition, i64>,
         pace: Pace,
-        mut apply: impl FnMut(Vec<Placed<B>>) -> ViewResult,
+        apply: impl FnMut(Vec<Placed<B>>) -> ViewResult + Send,
     ) -> ViewResult {
         let start = |partition: Partition| match positions.get(&partition) {
             Some(offset) => TailStart::Offset(*offset),
@@ -101,16 +101,13 @@ impl ViewContext {
             .gathering_tail(topic, start, pace.linger)
             .map_err(|failure| failure.to_string())?;
         let (queue, batches) = sync_channel(1);
-        let abandoned = AtomicBool::new(false);
-        let is_wanted = || !self.stop.load(Ordering::Relaxed) && !abandoned.load(Ordering::Relaxed);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(move || self.read(tail, topic, pace, is_wanted, &queue));
-            // The scope waits for the reader, which may never have another batch to hand over.
-            let _told = SetOnDrop(&abandoned);
-            for batch in batches {
-                apply(batch)?;
-            }
-            reader.join().unwrap_or_else(|_| Err("the reader panicked".into()))
+            let applying = scope.spawn(move || batches.into_iter().try_for_each(apply));
+            // Also without another batch to hand over: a write that failed has to be tried again.
+            let is_wanted = || !self.stop.load(Ordering::Relaxed) && !applying.is_finished();
+            let read = self.read(tail, topic, pace, is_wanted, &queue);
+            drop(queue); // ends the other thread once it has applied what is queued
+            applying.join().unwrap_or_else(|_| Err("applying a batch panicked".into())).and(read)
         })
     }
 
@@ -144,15 +141,6 @@ impl ViewContext {
             }
         }
         Ok(())
-    }
-}
-
-/// Tells the other thread, also when this one fails or panics.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Open-loop load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
+//! Load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
 //!
 //! A burst sends every order at one instant over connections that are open already, as browsers waiting on a
 //! drop's page are. A rate sends on a schedule; latency counts from when a request was *due*, so a server that

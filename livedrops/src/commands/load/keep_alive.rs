@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::client::Target;
+use super::report::{LatencyMs, latencies};
 use crate::failure::Failure;
 
 /// What every connection asks for, again and again.
@@ -47,15 +48,15 @@ pub(crate) struct Sustained {
     pub(crate) per_second: f64,
     /// Answers of a status that does not serve the request.
     pub(crate) failed_by_status: BTreeMap<u16, u64>,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
+    pub(crate) latency_ms: LatencyMs,
 }
 
 impl Sustained {
     pub(crate) fn line(&self) -> String {
-        let Self { requests, seconds, per_second, failed_by_status, p50_ms, p99_ms } = self;
+        let Self { requests, seconds, per_second, failed_by_status, latency_ms } = self;
+        let LatencyMs { p50, p99, .. } = latency_ms;
         format!(
-            "{per_second:.0}/s   {requests} in {seconds:.2} s   p50 {p50_ms:.1} ms · p99 {p99_ms:.1} ms   failed by \
+            "{per_second:.0}/s   {requests} in {seconds:.2} s   p50 {p50:.1} ms · p99 {p99:.1} ms   failed by \
              status {failed_by_status:?}"
         )
     }
@@ -168,7 +169,7 @@ async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure>
             Some(read) => socket.ask(read).await?,
             None => socket.ask(&buyer.order(number, ask == Ask::Results)).await?,
         };
-        counted.microseconds.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        counted.microseconds.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
         if !ask.is_served(head.status) {
             *counted.failed.entry(head.status).or_default() += 1;
         }
@@ -178,7 +179,7 @@ async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure>
 
 #[derive(Default)]
 struct Counted {
-    microseconds: Vec<u32>,
+    microseconds: Vec<u64>,
     failed: BTreeMap<u16, u64>,
 }
 
@@ -193,23 +194,18 @@ pub(super) async fn sustain(
     for buyer in buyers {
         running.spawn(buy(buyer, ask, started + length));
     }
-    let mut all = Counted::default();
+    let (mut histogram, mut failed_by_status) = (latencies(), BTreeMap::new());
     while let Some(counted) = running.join_next().await {
-        let counted = counted.map_err(Failure::check)??;
-        all.microseconds.extend(counted.microseconds);
-        for (status, count) in counted.failed {
-            *all.failed.entry(status).or_default() += count;
+        let Counted { microseconds, failed } = counted.map_err(Failure::check)??;
+        microseconds.into_iter().for_each(|latency| histogram.saturating_record(latency));
+        for (status, count) in failed {
+            *failed_by_status.entry(status).or_default() += count;
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    all.microseconds.sort_unstable();
-    let at = |share: usize| {
-        let index = all.microseconds.len() * share / 100;
-        all.microseconds.get(index).map_or(0.0, |found| f64::from(*found) / 1_000.0)
-    };
-    let requests = all.microseconds.len() as u64;
+    let requests = histogram.len();
     #[allow(clippy::cast_precision_loss, reason = "a count stays far below 2^52")]
     let per_second = requests as f64 / seconds;
-    let (p50_ms, p99_ms) = (at(50), at(99));
-    Ok(Sustained { requests, seconds, per_second, failed_by_status: all.failed, p50_ms, p99_ms })
+    let latency_ms = LatencyMs::of(&histogram);
+    Ok(Sustained { requests, seconds, per_second, failed_by_status, latency_ms })
 }

@@ -39,6 +39,15 @@ pub(crate) struct LatencyMs {
     pub(crate) max: f64,
 }
 
+impl LatencyMs {
+    #[allow(clippy::cast_precision_loss, reason = "microseconds stay far below 2^52")]
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+        let max = histogram.max() as f64 / 1_000.0;
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), max }
+    }
+}
+
 /// The report of `load`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,6 +70,11 @@ pub(crate) struct LoadReport {
 /// An hour: what is longer counts as an hour.
 const LATENCY_MICROSECONDS_MAX: u64 = 3_600_000_000;
 
+pub(super) fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3)
+        .expect("one microsecond to an hour with three figures is a legal range")
+}
+
 /// Collects answers.
 pub(super) struct Recorder {
     started: Instant,
@@ -74,8 +88,7 @@ impl Recorder {
     pub(super) fn new() -> Self {
         Self {
             started: platform::clock::monotonic(),
-            histogram: Histogram::new_with_bounds(1, LATENCY_MICROSECONDS_MAX, 3)
-                .expect("one microsecond to an hour with three figures is a legal range"),
+            histogram: latencies(),
             statuses: BTreeMap::new(),
             reasons: BTreeMap::new(),
             unanswered: 0,
@@ -96,10 +109,9 @@ impl Recorder {
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "counts and microseconds stay far below 2^52")]
+    #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     pub(super) fn finish(self) -> LoadReport {
         let seconds = self.started.elapsed().as_secs_f64();
-        let at = |quantile| self.histogram.value_at_quantile(quantile) as f64 / 1_000.0;
         let status = |name: &str| self.statuses.get(name).copied().unwrap_or(0);
         let answered: u64 = self.statuses.values().chain(self.reasons.values()).sum();
         LoadReport {
@@ -110,12 +122,7 @@ impl Recorder {
             paid: status("PAID"),
             rejected_by_reason: self.reasons.clone(),
             unanswered: self.unanswered,
-            latency_ms: LatencyMs {
-                p50: at(0.5),
-                p95: at(0.95),
-                p99: at(0.99),
-                max: self.histogram.max() as f64 / 1_000.0,
-            },
+            latency_ms: LatencyMs::of(&self.histogram),
             seconds,
             decisions_per_second: answered as f64 / seconds.max(0.001),
         }
