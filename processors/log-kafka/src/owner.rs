@@ -1,21 +1,22 @@
 //! The owner's transactional view of one partition.
 
+mod transactions;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Topology;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Message, Timestamp};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use rdkafka::util::Timeout;
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{
-    DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError, OutgoingDecision,
+    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
+    OutgoingDecision,
 };
 use schemas::partition::Partition;
 use schemas::topics::Topic;
@@ -24,49 +25,19 @@ use schemas::units::Millis;
 use crate::appender::KafkaAppender;
 use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 
+use transactions::{Context, DecisionProducer, Transactions, classify};
+
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the markers of a transaction usually take.
 const MARKER_DELAY: Millis = Millis(4);
-/// Between two looks for delivery reports: short beside the three milliseconds that they take, and not a core spent.
-const DRAIN_PAUSE: Duration = Duration::from_micros(250);
 /// Decisions returned by one read during recovery.
 const READ_RECORDS_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_secs(10);
 
-#[derive(Default)]
-struct Deliveries {
-    failed: AtomicU64,
-    last_offset: AtomicI64,
-}
-
-#[derive(Clone, Default)]
-struct Context(Arc<Deliveries>);
-
-impl ClientContext for Context {}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, _opaque: ()) {
-        match result {
-            Ok(message) => {
-                self.0.last_offset.fetch_max(message.offset(), Ordering::Relaxed);
-            }
-            Err(_) => {
-                self.0.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Without a polling thread: [`OwnedPartition::drain`] serves the delivery reports, and nothing else waits for one,
-/// because a transaction is never aborted, only fenced. Dozens of idle threads would poll for nothing.
-type DecisionProducer = BaseProducer<Context>;
-
 /// One transactional id of the partition.
 struct Writer {
-    producer: DecisionProducer,
+    transactions: Transactions,
     /// When its last transaction was committed; its markers follow a little later.
     committed_at: Millis,
 }
@@ -93,6 +64,8 @@ pub struct OwnedPartition {
     writers: Option<[Writer; 2]>,
     turn: usize,
     deliveries: Context,
+    /// A transaction that a thread of its own sends and commits while the owner decides the next one.
+    under_way: Option<JoinHandle<Result<i64, LogError>>>,
 }
 
 impl std::fmt::Debug for OwnedPartition {
@@ -107,24 +80,6 @@ impl std::fmt::Debug for OwnedPartition {
 
 fn unreachable(error: impl std::fmt::Display) -> LogError {
     LogError::Unreachable(error.to_string())
-}
-
-/// What an error of the transactional producer asks for.
-fn classify(error: &KafkaError) -> LogError {
-    let text = error.to_string();
-    let fenced = |code: RDKafkaErrorCode| {
-        matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced)
-    };
-    match error {
-        KafkaError::Transaction(transaction) if fenced(transaction.code()) => {
-            LogError::Fenced(text)
-        }
-        KafkaError::Transaction(transaction) if transaction.is_retriable() => {
-            LogError::Unreachable(text)
-        }
-        other if other.rdkafka_error_code().is_some_and(fenced) => LogError::Fenced(text),
-        _ => LogError::Recover(text),
-    }
 }
 
 impl OwnedPartition {
@@ -151,6 +106,7 @@ impl OwnedPartition {
             writers: None,
             turn: 0,
             deliveries: Context::default(),
+            under_way: None,
         })
     }
 
@@ -203,29 +159,27 @@ impl OwnedPartition {
     fn create_writers(&self) -> Result<[Writer; 2], LogError> {
         let create = |writer| -> Result<Writer, LogError> {
             let producer = self.create_producer(writer).map_err(unreachable)?;
-            Ok(Writer { producer, committed_at: Millis(0) })
+            let transactions = Transactions {
+                producer: Arc::new(producer),
+                deliveries: self.deliveries.clone(),
+                topic: self.topology.decisions,
+                partition: self.partition,
+                clock: self.settings.clock,
+            };
+            Ok(Writer { transactions, committed_at: Millis(0) })
         };
         let writers = [create(0)?, create(1)?];
         for writer in &writers {
-            let fenced = writer.producer.init_transactions(Duration::from_secs(30));
+            let fenced = writer.transactions.producer.init_transactions(Duration::from_secs(30));
             fenced.map_err(|error| classify(&error))?;
         }
         Ok(writers)
     }
 
-    /// Every delivery report served: only then does a commit return at once.
-    fn drain(&self, producer: &DecisionProducer) -> Result<(), LogError> {
-        let started = self.now();
-        while producer.in_flight_count() > 0 {
-            producer.poll(Duration::ZERO);
-            if self.now().since(started).0 > 2 * 8_000 {
-                return Err(LogError::Recover("deliveries do not come to an end".into()));
-            }
-            std::thread::sleep(DRAIN_PAUSE);
-        }
-        match self.deliveries.0.failed.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            failed => Err(LogError::Recover(format!("{failed} records were not delivered"))),
+    /// Waits for a transaction whose outcome nobody asks for any more.
+    fn end_transaction(&mut self) {
+        if let Some(thread) = self.under_way.take() {
+            drop(thread.join());
         }
     }
 
@@ -247,6 +201,12 @@ impl OwnedPartition {
         self.at_end = false;
         self.stash.push_back(record);
         Ok(true)
+    }
+}
+
+impl Drop for OwnedPartition {
+    fn drop(&mut self) {
+        self.end_transaction();
     }
 }
 
@@ -294,6 +254,7 @@ impl Log for OwnedPartition {
 
     fn fence(&mut self) -> Result<(), LogError> {
         // The old producers first: they may hold the transaction that the new ones have to abort.
+        self.end_transaction();
         self.writers = None;
         self.decisions_at = None;
         self.deliveries = Context::default();
@@ -367,49 +328,30 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
-        let producer = &self.writer()?.producer;
-        producer.begin_transaction().map_err(|error| classify(&error))?;
-        for decision in &decisions {
-            loop {
-                let mut record = BaseRecord::to(self.topology.decisions.name)
-                    .partition(i32::from(self.partition.0))
-                    .payload(decision.value.as_slice());
-                if let Some(key) = &decision.key {
-                    record = record.key(&key[..]);
-                }
-                match producer.send(record) {
-                    Ok(()) => break,
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                        producer.poll(Duration::ZERO);
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    Err((error, _)) => return Err(classify(&error)),
-                }
-            }
+        let transactions = &self.writer()?.transactions;
+        if decisions.len() < BACKLOG_MIN {
+            return transactions.send(&decisions);
         }
+        let transactions = transactions.clone();
+        let publish = move || transactions.send(&decisions).and_then(|()| transactions.commit());
+        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(publish);
+        self.under_way = Some(thread.map_err(|error| LogError::Recover(error.to_string()))?);
         Ok(())
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let producer = &self.writer()?.producer;
-        self.drain(producer)?;
-        // Any other timeout risks that librdkafka and the coordinator disagree on what happened.
-        match producer.commit_transaction(Timeout::Never) {
-            Ok(()) => {
-                let next = self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1;
-                let now = self.now();
-                if let Some(writers) = &mut self.writers {
-                    writers[self.turn].committed_at = now;
-                    self.turn = (self.turn + 1) % writers.len();
-                }
-                Ok(next)
-            }
-            // Unknown or not committed: the next fence and the log itself tell.
-            Err(error) => Err(match classify(&error) {
-                LogError::Unreachable(why) => LogError::Recover(why),
-                other => other,
+        let next = match self.under_way.take() {
+            Some(thread) => thread.join().unwrap_or_else(|_| {
+                Err(LogError::Recover("the thread that commits has panicked".into()))
             }),
+            None => self.writer()?.transactions.commit(),
+        }?;
+        let now = self.now();
+        if let Some(writers) = &mut self.writers {
+            writers[self.turn].committed_at = now;
+            self.turn = (self.turn + 1) % writers.len();
         }
+        Ok(next)
     }
 
     fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {

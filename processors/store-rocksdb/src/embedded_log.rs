@@ -37,6 +37,9 @@ pub use tail::EmbeddedTail;
 use appender::Appender;
 use entry::{aborted_key, epoch_key, open_key, record_key, topic_index};
 
+/// Files of the log's youngest level before they are merged.
+const LOG_FILES_UNMERGED: i32 = 16;
+
 /// Why a log folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -176,6 +179,10 @@ impl EmbeddedLog {
         options.set_write_buffer_size(64 * 1_024 * 1_024);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
         options.set_keep_log_file_num(2);
+        // A log is written once and read in order: merging its files more often than this only costs time.
+        options.set_level_zero_file_num_compaction_trigger(LOG_FILES_UNMERGED);
+        options.set_level_zero_slowdown_writes_trigger(2 * LOG_FILES_UNMERGED);
+        options.set_level_zero_stop_writes_trigger(3 * LOG_FILES_UNMERGED);
         let db = DB::open(&options, folder).map_err(|error| unusable(&error))?;
         let (log_id, found) =
             identity(&db, partitions, new_log_id).map_err(|error| unusable(&error))?;

@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Topology;
 use rocksdb::WriteBatch;
 use runtime::{
-    DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError, OutgoingDecision,
+    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
+    OutgoingDecision,
 };
 use schemas::partition::Partition;
+use schemas::topics::Topic;
 use schemas::units::Millis;
 
 use super::entry::{Kind, aborted_key, encode, epoch_key, open_key, record_key};
@@ -20,6 +23,8 @@ use super::{EmbeddedLog, Slot, TransactionState};
 const READ_RECORDS_MAX: usize = 4_096;
 /// No transaction is open.
 const NONE: i64 = -1;
+/// Roughly what key, kind, time and lengths add to a record in a batch.
+const RECORD_OVERHEAD: usize = 32;
 
 /// `intents[p]` and `decisions[p]` in the hands of one owner.
 #[derive(Debug)]
@@ -30,8 +35,17 @@ pub struct OwnedPartition {
     epoch: u32,
     next_intent: i64,
     seen: u64,
-    /// Offset after the last record of the submitted transaction.
-    submitted_end: i64,
+    /// A transaction that a thread of its own writes and commits while the owner decides the next one.
+    under_way: Option<JoinHandle<Result<i64, LogError>>>,
+}
+
+/// The transactions of one owner, one at a time.
+#[derive(Clone, Debug)]
+struct Transactions {
+    log: EmbeddedLog,
+    topic: Topic,
+    partition: Partition,
+    epoch: u32,
 }
 
 impl EmbeddedLog {
@@ -45,7 +59,7 @@ impl EmbeddedLog {
             epoch: 0,
             next_intent: 0,
             seen: 0,
-            submitted_end: 0,
+            under_way: None,
         }
     }
 }
@@ -59,6 +73,34 @@ impl OwnedPartition {
         self.log.inner.slot(self.topology.intents, self.partition)
     }
 
+    fn transactions(&self) -> Transactions {
+        Transactions {
+            log: self.log.clone(),
+            topic: self.topology.decisions,
+            partition: self.partition,
+            epoch: self.epoch,
+        }
+    }
+
+    /// Waits for a transaction whose outcome nobody asks for any more.
+    fn end_transaction(&mut self) {
+        if let Some(thread) = self.under_way.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for OwnedPartition {
+    fn drop(&mut self) {
+        self.end_transaction();
+    }
+}
+
+impl Transactions {
+    fn slot(&self) -> &Slot {
+        self.log.inner.slot(self.topic, self.partition)
+    }
+
     fn check_epoch(&self, transaction: &TransactionState) -> Result<(), LogError> {
         if transaction.owner_epoch == self.epoch {
             return Ok(());
@@ -68,10 +110,49 @@ impl OwnedPartition {
 
     /// Ends the open transaction with a marker; returns the marker's batch, to be written with it.
     fn marker(&self, batch: &mut WriteBatch, kind: Kind, first: i64, end: i64) {
-        let (topic, partition) = (self.topology.decisions, self.partition);
         let now = (self.log.inner.clock)();
-        batch.put(record_key(topic, partition, end), encode(kind, now, &first.to_be_bytes()));
-        batch.put(open_key(topic, partition), NONE.to_be_bytes());
+        let key = record_key(self.topic, self.partition, end);
+        batch.put(key, encode(kind, now, &first.to_be_bytes()));
+        batch.put(open_key(self.topic, self.partition), NONE.to_be_bytes());
+    }
+
+    fn send(&self, decisions: &[OutgoingDecision]) -> Result<(), LogError> {
+        let slot = self.slot();
+        let mut transaction = slot.transaction();
+        self.check_epoch(&transaction)?;
+        let first = slot.end();
+        let size = decisions.iter().map(|decision| decision.value.len() + RECORD_OVERHEAD).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(size);
+        let mut offset = first;
+        for decision in decisions {
+            let value = encode(Kind::Transactional, Millis(0), &decision.value);
+            batch.put(record_key(self.topic, self.partition, offset), value);
+            offset += 1;
+        }
+        batch.put(open_key(self.topic, self.partition), first.to_be_bytes());
+        // Not synced: the commit marker's fsync makes both durable, in this order.
+        self.log.inner.write(batch, false).map_err(recover)?;
+        transaction.open_from = Some(first);
+        slot.end.store(offset, Ordering::Release);
+        Ok(())
+    }
+
+    fn commit(&self) -> Result<i64, LogError> {
+        let slot = self.slot();
+        let mut transaction = slot.transaction();
+        self.check_epoch(&transaction)?;
+        let Some(first) = transaction.open_from else {
+            return Err(LogError::Recover("no transaction is open".into()));
+        };
+        let end = slot.end();
+        let mut batch = WriteBatch::default();
+        self.marker(&mut batch, Kind::Commit, first, end);
+        self.log.inner.write(batch, true).map_err(recover)?;
+        slot.end.fetch_add(1, Ordering::AcqRel);
+        transaction.open_from = None;
+        drop(transaction);
+        self.log.inner.announce(self.topic, self.partition);
+        Ok(end)
     }
 }
 
@@ -89,6 +170,7 @@ impl Log for OwnedPartition {
     }
 
     fn fence(&mut self) -> Result<(), LogError> {
+        self.end_transaction();
         let (topic, partition) = (self.topology.decisions, self.partition);
         let slot = self.decisions();
         let mut transaction = slot.transaction();
@@ -98,7 +180,7 @@ impl Log for OwnedPartition {
         let open = transaction.open_from;
         if let Some(first) = open {
             let end = slot.end();
-            self.marker(&mut batch, Kind::Abort, first, end);
+            self.transactions().marker(&mut batch, Kind::Abort, first, end);
             batch.put(aborted_key(topic, partition, first), (end - 1).to_be_bytes());
         }
         self.log.inner.write(batch, true).map_err(LogError::Unreachable)?;
@@ -164,43 +246,20 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
-        let (topic, partition) = (self.topology.decisions, self.partition);
-        let slot = self.decisions();
-        let mut transaction = slot.transaction();
-        self.check_epoch(&transaction)?;
-        let first = slot.end();
-        let mut batch = WriteBatch::default();
-        let mut offset = first;
-        for decision in decisions {
-            let value = encode(Kind::Transactional, Millis(0), &decision.value);
-            batch.put(record_key(topic, partition, offset), value);
-            offset += 1;
+        let transactions = self.transactions();
+        if decisions.len() < BACKLOG_MIN {
+            return transactions.send(&decisions);
         }
-        batch.put(open_key(topic, partition), first.to_be_bytes());
-        // Not synced: the commit marker's fsync makes both durable, in this order.
-        self.log.inner.write(batch, false).map_err(recover)?;
-        transaction.open_from = Some(first);
-        slot.end.store(offset, Ordering::Release);
-        drop(transaction);
-        self.submitted_end = offset;
+        let publish = move || transactions.send(&decisions).and_then(|()| transactions.commit());
+        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(publish);
+        self.under_way = Some(thread.map_err(|error| recover(error.to_string()))?);
         Ok(())
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let slot = self.decisions();
-        let mut transaction = slot.transaction();
-        self.check_epoch(&transaction)?;
-        let Some(first) = transaction.open_from else {
-            return Err(LogError::Recover("no transaction is open".into()));
-        };
-        let mut batch = WriteBatch::default();
-        self.marker(&mut batch, Kind::Commit, first, slot.end());
-        self.log.inner.write(batch, true).map_err(recover)?;
-        slot.end.fetch_add(1, Ordering::AcqRel);
-        transaction.open_from = None;
-        drop(transaction);
-        self.log.inner.announce(self.topology.decisions, self.partition);
-        Ok(self.submitted_end)
+        let Some(thread) = self.under_way.take() else { return self.transactions().commit() };
+        let panicked = |_| Err(recover("the thread that commits has panicked".into()));
+        thread.join().unwrap_or_else(panicked)
     }
 
     fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {
