@@ -33,6 +33,7 @@ impl de::Error for AvroError {
 pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Writer<'_> {
+    #[inline]
     fn number(&mut self, value: i64) {
         let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
         while rest >= 0x80 {
@@ -42,6 +43,7 @@ impl Writer<'_> {
         self.0.push(rest.to_le_bytes()[0]);
     }
 
+    #[inline]
     fn length(&mut self, length: usize) {
         self.number(i64::try_from(length).expect("nothing in memory is longer than an i64"));
     }
@@ -61,7 +63,8 @@ macro_rules! not_in_our_schemas {
 
 macro_rules! numbers {
     ($($method:ident $number:ty),+) => {
-        $(fn $method(self, value: $number) -> Result<(), AvroError> {
+        $(#[inline]
+        fn $method(self, value: $number) -> Result<(), AvroError> {
             self.number(i64::from(value));
             Ok(())
         })+
@@ -82,17 +85,20 @@ impl ser::Serializer for &mut Writer<'_> {
     numbers!(serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64, serialize_u8 u8,
         serialize_u16 u16, serialize_u32 u32);
 
+    #[inline]
     fn serialize_bool(self, value: bool) -> Result<(), AvroError> {
         self.0.push(u8::from(value));
         Ok(())
     }
 
+    #[inline]
     fn serialize_str(self, value: &str) -> Result<(), AvroError> {
         self.length(value.len());
         self.0.extend_from_slice(value.as_bytes());
         Ok(())
     }
 
+    #[inline]
     fn serialize_bytes(self, value: &[u8]) -> Result<(), AvroError> {
         if value.len() != FIXED_LENGTH {
             return unused("bytes of another length than 16");
@@ -101,6 +107,7 @@ impl ser::Serializer for &mut Writer<'_> {
         Ok(())
     }
 
+    #[inline]
     fn serialize_none(self) -> Result<(), AvroError> {
         self.number(0);
         Ok(())
@@ -130,6 +137,7 @@ impl ser::Serializer for &mut Writer<'_> {
     }
 
     /// One block, and the empty one that ends an array.
+    #[inline]
     fn serialize_seq(self, length: Option<usize>) -> Result<Self, AvroError> {
         match length {
             Some(0) => Ok(self),
@@ -182,6 +190,7 @@ impl ser::SerializeSeq for &mut Writer<'_> {
         value.serialize(&mut **self)
     }
 
+    #[inline]
     fn end(self) -> Result<(), AvroError> {
         self.number(0);
         Ok(())
@@ -209,18 +218,21 @@ impl ser::SerializeStruct for &mut Writer<'_> {
 pub(super) struct Reader<'de>(pub(super) &'de [u8]);
 
 impl<'de> Reader<'de> {
+    #[inline]
     fn take(&mut self, length: usize) -> Result<&'de [u8], AvroError> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or_else(too_short)?;
         self.0 = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn byte(&mut self) -> Result<u8, AvroError> {
         let (first, rest) = self.0.split_first().ok_or_else(too_short)?;
         self.0 = rest;
         Ok(*first)
     }
 
+    #[inline]
     fn number(&mut self) -> Result<i64, AvroError> {
         let mut value = 0_u64;
         for index in 0..NUMBER_LENGTH_MAX {
@@ -238,6 +250,7 @@ impl<'de> Reader<'de> {
         Err(AvroError::new("a number is longer than 64 bits"))
     }
 
+    #[inline]
     fn text(&mut self) -> Result<&'de str, AvroError> {
         let length = self.number()?;
         let length = usize::try_from(length).map_err(|_| AvroError::new("a negative length"))?;
