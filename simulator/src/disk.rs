@@ -1,5 +1,4 @@
-//! A store whose machine may lose power: writes that were not synced go, latest first. It writes one batch behind its
-//! owner: what was taken last is not to be seen by `get`.
+//! A store whose machine may lose power: writes that were not synced go, latest first.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,17 +12,6 @@ struct Files {
     synced: MemoryStore,
     unsynced: Vec<StoreBatch>,
     live: MemoryStore,
-    behind: Option<StoreBatch>,
-}
-
-impl Files {
-    /// Everything taken is written.
-    fn settle(&mut self) {
-        if let Some(batch) = self.behind.take() {
-            self.unsynced.push(batch.clone());
-            self.live.write(batch).expect("memory takes every write");
-        }
-    }
 }
 
 /// The folder of one partition on one machine; it outlives the process.
@@ -38,20 +26,17 @@ impl Disk {
     /// Writes so far survive anything.
     pub(crate) fn sync(&self) {
         let mut files = self.lock();
-        files.settle();
         files.synced = files.live.clone();
         files.unsynced.clear();
     }
 
     pub(crate) fn unsynced(&self) -> usize {
-        let files = self.lock();
-        files.unsynced.len() + usize::from(files.behind.is_some())
+        self.lock().unsynced.len()
     }
 
     /// Power is lost: the first `kept` unsynced writes survive.
     pub(crate) fn lose_power(&self, kept: usize) {
         let mut files = self.lock();
-        files.settle();
         let batches = std::mem::take(&mut files.unsynced);
         for batch in batches.into_iter().take(kept) {
             files.synced.write(batch).expect("memory takes every write");
@@ -66,17 +51,13 @@ impl Disk {
 
     /// What is there now.
     pub(crate) fn content(&self) -> MemoryStore {
-        let mut files = self.lock();
-        files.settle();
-        files.live.clone()
+        self.lock().live.clone()
     }
 }
 
 impl Store for Disk {
     fn position(&self) -> Result<Option<Position>, StoreError> {
-        let mut files = self.lock();
-        files.settle();
-        files.live.position()
+        self.lock().live.position()
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -90,21 +71,14 @@ impl Store for Disk {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
         let mut lost = is_on(Defect::LoseATimerOnTakeover) && prefix == [TIMER_TAG];
-        let mut files = self.lock();
-        files.settle();
-        files
+        self.lock()
             .live
             .scan(prefix, from, &mut |key, value| std::mem::take(&mut lost) || visit(key, value))
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
         let mut files = self.lock();
-        files.settle();
-        files.behind = Some(batch);
-        Ok(())
-    }
-
-    fn unwritten(&self) -> usize {
-        usize::from(self.lock().behind.is_some())
+        files.unsynced.push(batch.clone());
+        files.live.write(batch)
     }
 }

@@ -29,7 +29,7 @@ const DAMAGES: [(Damage, [&str; 2]); 4] = [
     ),
     (
         |position| position.format = 99,
-        ["store format 99, this build knows 3", "Start the version that wrote it"],
+        ["store format 99, this build knows 4", "Start the version that wrote it"],
     ),
 ];
 

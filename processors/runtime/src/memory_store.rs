@@ -44,8 +44,4 @@ impl Store for MemoryStore {
         self.position = Some(batch.position);
         Ok(())
     }
-
-    fn unwritten(&self) -> usize {
-        0
-    }
 }

@@ -2,11 +2,11 @@
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 use schemas::units::Millis;
 
 use crate::defect::{Defect, is_on};
@@ -30,12 +30,12 @@ type Generation<R> = FxHashMap<RowKey, Held<R>>;
 
 /// Rows, timers and queues of one partition, read through to its store. Timers and queues are whole in memory.
 ///
-/// A row is looked for in the transaction being decided, then in those behind it that the store does not show yet,
-/// the youngest first, then in the store. So the next transaction is decided while the last one is on its way.
+/// A row is looked for in the transaction being decided, then in the one that is on its way to the log, then in the
+/// store. So the next transaction is decided while the last one is being committed.
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
     current: RefCell<Generation<R>>,
-    behind: VecDeque<Generation<R>>,
+    on_its_way: Generation<R>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
     queues: BTreeMap<QueueKey, RowKey>,
@@ -74,7 +74,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
         let mut overlay = Self {
             store,
             current: RefCell::default(),
-            behind: VecDeque::new(),
+            on_its_way: Generation::default(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
             queues: BTreeMap::new(),
@@ -87,7 +87,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
         self.current.get_mut().clear();
-        self.behind.clear();
+        self.on_its_way.clear();
         self.timers.clear();
         self.timer_changes.clear();
         self.queues.clear();
@@ -170,19 +170,17 @@ impl<R: Row, S: Store> Overlay<R, S> {
     }
 
     /// Ends a transaction: its changes as the store takes them, with the position they belong to. Until they are
-    /// handed to [`Overlay::write`] and written, rows are read from memory.
+    /// handed to [`Overlay::write`], rows are read from memory. The changes taken before are handed over already.
     pub(crate) fn take_changes(&mut self, position: Position) -> StoreBatch {
-        let size = self.current.get_mut().len();
-        let next = Generation::with_capacity_and_hasher(size, FxBuildHasher);
-        let done = std::mem::replace(self.current.get_mut(), next);
-        let mut changes = StoreBatch::new(position);
-        for (key, held) in done.iter().filter(|(_, held)| held.is_changed) {
+        std::mem::swap(self.current.get_mut(), &mut self.on_its_way);
+        self.current.get_mut().clear(); // its room is kept
+        let mut changes = StoreBatch::with_room(position, self.on_its_way.len());
+        for (key, held) in self.on_its_way.iter().filter(|(_, held)| held.is_changed) {
             match &held.row {
                 Some(row) => changes.put(key.as_bytes(), |value| row.encode(value)),
                 None => changes.delete(key.as_bytes()),
             }
         }
-        self.behind.push_back(done);
         for (place, row) in self.queue_changes.drain() {
             match row {
                 Some(row) => {
@@ -199,13 +197,10 @@ impl<R: Row, S: Store> Overlay<R, S> {
         changes
     }
 
-    /// Hands the changes of a committed transaction to the store. Every one taken before is handed over already.
+    /// Hands the changes of a committed transaction to the store, which shows them from now on.
     pub(crate) fn write(&mut self, changes: StoreBatch) -> Result<(), StoreError> {
         self.store.write(changes)?;
-        let needed = self.store.unwritten();
-        while self.behind.len() > needed {
-            self.behind.pop_front();
-        }
+        self.on_its_way.clear();
         Ok(())
     }
 
@@ -220,7 +215,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
         if let Some(held) = self.current.borrow().get(key) {
             return Some(held.clone());
         }
-        let held = self.behind.iter().rev().find_map(|rows| rows.get(key))?.clone();
+        let held = self.on_its_way.get(key)?.clone();
         self.hold(*key, held.row.clone());
         Some(held)
     }
@@ -231,7 +226,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
     fn is_changed(&self, key: &RowKey) -> bool {
         let changed = |rows: &Generation<R>| rows.get(key).is_some_and(|held| held.is_changed);
-        changed(&self.current.borrow()) || self.behind.iter().any(changed)
+        changed(&self.current.borrow()) || changed(&self.on_its_way)
     }
 }
 
@@ -280,7 +275,7 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
                 };
             }
         };
-        self.behind.iter().for_each(&mut take);
+        take(&self.on_its_way);
         take(&self.current.borrow());
         let mut found = 0;
         let from = after.unwrap_or(prefix).as_bytes();

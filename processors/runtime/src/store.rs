@@ -7,7 +7,7 @@ use schemas::units::Millis;
 use serde::{Deserialize, Serialize};
 
 /// Version of the store layout: row encodings, timer index, position. Another one refuses to start.
-pub const STORE_FORMAT: u32 = 3;
+pub const STORE_FORMAT: u32 = 4;
 
 /// Leading byte of timer index keys; processors' table tags stay below it.
 pub const TIMER_TAG: u8 = 0xf0;
@@ -68,6 +68,9 @@ impl Position {
     }
 }
 
+/// Most keys and rows together are shorter.
+const ROW_BYTES: usize = 256;
+
 /// A write that happens as a whole or not at all. Keys and values lie in one buffer: a batch of a hot drop has tens of
 /// thousands of them, and they are freed by another thread than made them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,6 +89,13 @@ impl StoreBatch {
         Self { position, bytes: Vec::new(), ends: Vec::new() }
     }
 
+    /// A batch without rows, with room for so many of a usual length.
+    #[must_use]
+    pub fn with_room(position: Position, rows: usize) -> Self {
+        let (bytes, ends) = (Vec::with_capacity(rows * ROW_BYTES), Vec::with_capacity(rows));
+        Self { position, bytes, ends }
+    }
+
     /// Puts a key with the value that `write` appends to the buffer.
     pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         self.bytes.extend_from_slice(key);
@@ -100,14 +110,36 @@ impl StoreBatch {
         self.ends.push((self.bytes.len(), None));
     }
 
-    /// Keys with their values, in the order in which they were added; `None` for a key to delete.
+    /// Changes in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether it has no changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// A key with its value; `None` for a key to delete. `index` counts in the order of adding.
+    #[must_use]
+    pub fn change(&self, index: usize) -> (&[u8], Option<&[u8]>) {
+        let end_of = |(key_end, value_end): (usize, Option<usize>)| value_end.unwrap_or(key_end);
+        let start = index.checked_sub(1).map_or(0, |before| end_of(self.ends[before]));
+        let (key_end, value_end) = self.ends[index];
+        (&self.bytes[start..key_end], value_end.map(|end| &self.bytes[key_end..end]))
+    }
+
+    /// Every change, in the order of adding.
     pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        let mut start = 0;
-        self.ends.iter().map(move |(key_end, value_end)| {
-            let key = &self.bytes[start..*key_end];
-            start = value_end.unwrap_or(*key_end);
-            (key, value_end.map(|end| &self.bytes[*key_end..end]))
-        })
+        (0..self.len()).map(|index| self.change(index))
     }
 }
 
@@ -124,8 +156,7 @@ pub enum StoreError {
 
 /// State of one partition: an ordered map and the position it stands at.
 ///
-/// Writing may happen behind the caller's back, in order: [`Store::get`] sees a batch once [`Store::unwritten`] no longer
-/// counts it; [`Store::position`] and [`Store::scan`] wait for every batch.
+/// Disks may be written behind the caller's back, in order. Whatever was taken is seen at once.
 pub trait Store: Send {
     /// The position of the last batch written, `None` where nothing was.
     fn position(&self) -> Result<Option<Position>, StoreError>;
@@ -145,9 +176,6 @@ pub trait Store: Send {
     /// Takes rows and position to be written as one. A crash keeps a prefix of the batches. An error may be that of
     /// an earlier batch; nothing after it is written.
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError>;
-
-    /// Batches taken, the latest ones, that [`Store::get`] may not see yet.
-    fn unwritten(&self) -> usize;
 }
 
 /// BLAKE3 over every row and timer in key order. Two stores at one position must agree to the byte.

@@ -1,141 +1,218 @@
-//! The store of one partition: one `RocksDB`, rows in one column family, the position in another, both in
-//! every write. A thread of its own writes, in order, behind the owner: the log is what must be durable, the store
-//! only shortens recovery. For the same reason there is no WAL. A killed process loses what was still in the
-//! memtables and folds it again from the log; both families are flushed as one, so what is left is always a prefix.
+//! The store of one partition: one `RocksDB` that is only ever given whole files. Batches are kept in memory, to be
+//! found by key, until there are enough of them for a file; a thread of its own sorts and writes it, with the position
+//! of the last batch in it, and hands it over. There is no WAL and no memtable: the log is what must be durable, the
+//! store only shortens recovery. A killed process loses the batches that are not in a file and folds them again from
+//! the log; files are handed over in order and whole, so what is left is always a prefix.
+
+mod recent;
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use rocksdb::{
-    BlockBasedOptions, ColumnFamilyDescriptor, DB, DBCompressionType, IteratorMode, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, IteratorMode, Options,
+    ReadOptions, SstFileWriter,
 };
+use runtime::store::STORE_FORMAT;
 use runtime::{Position, Store, StoreBatch, StoreError};
 
-const ROWS: &str = "rows";
-const META: &str = "meta";
-const POSITION_KEY: &[u8] = b"position";
+use recent::Recent;
 
-/// A partition has at most two of these in memory while it is busy, and folds as much again after a crash. Every file
-/// that a smaller one would make is one more to ask for an order that is not there.
-const MEMTABLE_BYTES: usize = 64 * 1_024 * 1_024;
+/// Sorts after every row: the tags of tables, timers and queues are below.
+const POSITION_KEY: &[u8] = &[0xff];
+/// A file that is being written; left over where the process was killed meanwhile.
+const NEW_FILE: &str = "new.sst";
 
-/// Share of a memtable spent on a bloom filter: most look-ups are for orders that are not there.
-const MEMTABLE_BLOOM_RATIO: f64 = 0.05;
-/// Batches that may wait for the disk; then the owner waits too.
-const BEHIND_MAX: usize = 2;
+/// Keys and values of one file. A busy partition has twice as much in memory, and folds as much again after a crash.
+/// Every file that a smaller one would make is one more to ask for an order that is not there.
+const FILE_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// State of one partition on disk.
 #[derive(Debug)]
 pub struct RocksStore {
-    db: Arc<DB>,
+    content: Arc<Content>,
     progress: Arc<Progress>,
     /// `None` once the store is being closed.
-    queue: Option<SyncSender<StoreBatch>>,
+    queue: Option<Sender<Arc<Recent>>>,
     writer: Option<JoinHandle<()>>,
 }
 
-/// How far the writer is behind.
+/// What is asked for a key, in this order: whatever leaves one is already in the next.
+#[derive(Debug)]
+struct Content {
+    recents: RwLock<Recents>,
+    db: DB,
+}
+
+#[derive(Debug, Default)]
+struct Recents {
+    active: Recent,
+    /// Being written to a file.
+    sealed: Option<Arc<Recent>>,
+}
+
+/// What the writer is at.
 #[derive(Debug, Default)]
 struct Progress {
-    state: Mutex<Behind>,
+    state: Mutex<Writing>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Behind {
-    batches: usize,
-    /// Why a batch was not written; nothing is written after it.
+struct Writing {
+    has_file: bool,
+    /// Why a file was not written; nothing is written after it.
     failure: Option<String>,
 }
 
 impl Progress {
-    fn lock(&self) -> MutexGuard<'_, Behind> {
+    fn lock(&self) -> MutexGuard<'_, Writing> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until every batch is written.
+    fn check(&self) -> Result<(), StoreError> {
+        self.lock().failure.clone().map_or(Ok(()), |why| Err(StoreError::Failed(why)))
+    }
+
+    /// Waits until the file at hand is written.
     fn settle(&self) -> Result<(), StoreError> {
-        let busy = |behind: &mut Behind| behind.batches > 0 && behind.failure.is_none();
-        let behind = self.changed.wait_while(self.lock(), busy);
-        let failure = behind.unwrap_or_else(PoisonError::into_inner).failure.clone();
-        failure.map_or(Ok(()), |why| Err(StoreError::Failed(why)))
+        let busy = |writing: &mut Writing| writing.has_file && writing.failure.is_none();
+        drop(self.changed.wait_while(self.lock(), busy).unwrap_or_else(PoisonError::into_inner));
+        self.check()
     }
 }
 
 /// Reads a store that another thread writes.
 #[derive(Clone, Debug)]
 pub struct StoreReader {
-    db: Arc<DB>,
+    content: Arc<Content>,
 }
 
 fn failed(error: &dyn std::fmt::Display) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
-fn row_options() -> Options {
+fn options() -> Options {
     let mut blocks = BlockBasedOptions::default();
     // Most look-ups are for keys that are not there: an order's first appearance.
     blocks.set_bloom_filter(10.0, false);
     let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_keep_log_file_num(2);
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size(MEMTABLE_BYTES);
-    options.set_memtable_whole_key_filtering(true);
-    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
     options
 }
 
-fn get(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    let rows = db.cf_handle(ROWS).ok_or_else(|| failed(&"column family `rows` is gone"))?;
-    db.get_cf(rows, key).map_err(|error| failed(&error))
+/// Up to format 3 rows and position had column families of their own.
+fn refuse_older_formats(options: &Options, folder: &Path) -> Result<(), StoreError> {
+    let families = DB::list_cf(options, folder).unwrap_or_default(); // there is none yet
+    if families.len() <= 1 {
+        return Ok(());
+    }
+    Err(StoreError::UnknownFormat(format!(
+        "the store is of format 3 or before, this build knows {STORE_FORMAT}: move the store folder away, and it is \
+         rebuilt from the log"
+    )))
 }
 
-fn position(db: &DB) -> Result<Option<Position>, StoreError> {
-    let meta = db.cf_handle(META).ok_or_else(|| failed(&"column family `meta` is gone"))?;
-    let Some(bytes) = db.get_cf(meta, POSITION_KEY).map_err(|error| failed(&error))? else {
-        return Ok(None);
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| StoreError::UnknownFormat(format!("position: {error}")))
+impl Content {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        {
+            let recents = self.recents.read().unwrap_or_else(PoisonError::into_inner);
+            let sealed = || recents.sealed.as_ref().and_then(|sealed| sealed.get(key));
+            if let Some((_, value)) = recents.active.get(key).or_else(sealed) {
+                return Ok(value.map(<[u8]>::to_vec));
+            }
+        }
+        self.db.get(key).map_err(|error| failed(&error))
+    }
+
+    fn position(&self) -> Result<Option<Position>, StoreError> {
+        {
+            let recents = self.recents.read().unwrap_or_else(PoisonError::into_inner);
+            let sealed = || recents.sealed.as_ref().and_then(|sealed| sealed.position());
+            if let Some(position) = recents.active.position().or_else(sealed) {
+                return Ok(Some(position.clone()));
+            }
+        }
+        let bytes = self.db.get(POSITION_KEY).map_err(|error| failed(&error))?;
+        let parsed = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+        parsed.map_err(|error| StoreError::UnknownFormat(format!("position: {error}")))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Recents) -> T) -> T {
+        change(&mut self.recents.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a file of sealed batches and hands it to the database, which makes it durable.
+    fn write_file(&self, sealed: &Recent, options: &Options) -> Result<(), StoreError> {
+        let Some(position) = sealed.position() else { return Ok(()) };
+        let position = serde_json::to_vec(position).map_err(|error| failed(&error))?;
+        let path = self.db.path().join(NEW_FILE);
+        let written = || {
+            let mut file = SstFileWriter::create(options);
+            file.open(&path)?;
+            for (key, value) in sealed.in_key_order() {
+                match value {
+                    Some(value) => file.put(key, value)?,
+                    None => file.delete(key)?,
+                }
+            }
+            file.put(POSITION_KEY, &position)?;
+            file.finish()?;
+            let mut ingest = IngestExternalFileOptions::default();
+            ingest.set_move_files(true);
+            self.db.ingest_external_file_opts(&ingest, vec![&path])
+        };
+        written().map_err(|error: rocksdb::Error| failed(&error))
+    }
 }
 
 impl RocksStore {
     /// Opens or creates the store in `folder`.
     ///
     /// # Errors
-    /// Where the folder cannot be used: another process has it, the disk is full, or it is damaged.
+    /// Where the folder cannot be used: another process has it, the disk is full, or it is damaged; and where an older
+    /// build wrote it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        // Without a WAL the two families must reach the disk together.
-        options.set_atomic_flush(true);
-        options.set_keep_log_file_num(2);
-        let families = [
-            ColumnFamilyDescriptor::new(ROWS, row_options()),
-            ColumnFamilyDescriptor::new(META, Options::default()),
-        ];
-        let db = DB::open_cf_descriptors(&options, folder, families);
-        let db = Arc::new(db.map_err(|error| failed(&error))?);
+        let options = options();
+        refuse_older_formats(&options, folder)?;
+        let db = DB::open(&options, folder).map_err(|error| failed(&error))?;
+        let content = Arc::new(Content { recents: RwLock::default(), db });
         let progress = Arc::new(Progress::default());
-        let (queue, batches) = sync_channel(BEHIND_MAX);
-        let (writing, reporting) = (db.clone(), progress.clone());
+        let (queue, files) = channel();
+        let (writing, reporting) = (content.clone(), progress.clone());
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_all(&writing, &batches, &reporting))
+            .spawn(move || write_all(&writing, &options, &files, &reporting))
             .map_err(|error| failed(&error))?;
-        Ok(Self { db, progress, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { content, progress, queue: Some(queue), writer: Some(writer) })
     }
 
     /// A reader for other threads.
     #[must_use]
     pub fn reader(&self) -> StoreReader {
-        StoreReader { db: self.db.clone() }
+        StoreReader { content: self.content.clone() }
+    }
+
+    /// Gives what is in memory to the writer, once it is done with the file before.
+    fn seal(&self) -> Result<(), StoreError> {
+        self.progress.settle()?;
+        let sealed = self.content.change(|recents| {
+            recents.active.position()?; // nothing to write
+            let next = Recent::sized_like(&recents.active);
+            let sealed = Arc::new(std::mem::replace(&mut recents.active, next));
+            recents.sealed = Some(sealed.clone());
+            Some(sealed)
+        });
+        let Some(sealed) = sealed else { return Ok(()) };
+        self.progress.lock().has_file = true;
+        let queue = self.queue.as_ref().expect("the queue is open while the store is");
+        queue.send(sealed).map_err(|_| failed(&"the writer of the store has ended"))
     }
 }
 
@@ -145,7 +222,7 @@ impl StoreReader {
     /// # Errors
     /// Where the disk fails.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(&self.db, key)
+        self.content.get(key)
     }
 
     /// The position of the last batch written.
@@ -153,27 +230,32 @@ impl StoreReader {
     /// # Errors
     /// Where the disk fails or the store is of another format.
     pub fn position(&self) -> Result<Option<Position>, StoreError> {
-        position(&self.db)
+        self.content.position()
     }
 }
 
-/// Writes batches in order until one fails: what is on disk stays a prefix. A batch that is not written stays counted,
-/// so that its rows are never looked for on disk.
-fn write_all(db: &DB, batches: &Receiver<StoreBatch>, progress: &Progress) {
+/// Writes files in order until one fails: what is on disk stays a prefix. Batches that did not get into a file stay in
+/// memory, so that nobody reads an older row from disk instead.
+fn write_all(
+    content: &Content,
+    options: &Options,
+    files: &Receiver<Arc<Recent>>,
+    progress: &Progress,
+) {
     let _told = ToldWhenPanicking(progress);
-    while let Ok(batch) = batches.recv() {
-        let written = write(db, &batch);
-        drop(batch);
-        let mut behind = progress.lock();
-        match written {
-            Ok(()) => behind.batches -= 1,
-            Err(error) => behind.failure = Some(error.to_string()),
+    while let Ok(sealed) = files.recv() {
+        let written = content.write_file(&sealed, options);
+        let has_failed = written.is_err();
+        if !has_failed {
+            content.change(|recents| recents.sealed = None);
         }
-        let has_failed = behind.failure.is_some();
-        drop(behind);
+        let mut writing = progress.lock();
+        writing.has_file = has_failed;
+        writing.failure = written.err().map(|error| error.to_string());
+        drop(writing);
         progress.changed.notify_all();
         if has_failed {
-            return; // whoever waits to hand over a batch is told
+            return; // whoever hands over the next batch is told
         }
     }
 }
@@ -190,31 +272,12 @@ impl Drop for ToldWhenPanicking<'_> {
     }
 }
 
-fn write(db: &DB, batch: &StoreBatch) -> Result<(), StoreError> {
-    let family =
-        |name| db.cf_handle(name).ok_or_else(|| failed(&"a column family of the store is gone"));
-    let (rows, meta) = (family(ROWS)?, family(META)?);
-    let mut write = WriteBatch::default();
-    // In key order, each insert starts where the last one ended: the memtable is walked, not searched anew.
-    let mut changes: Vec<_> = batch.changes().collect();
-    changes.sort_unstable_by_key(|(key, _)| *key);
-    for (key, value) in changes {
-        match value {
-            Some(value) => write.put_cf(rows, key, value),
-            None => write.delete_cf(rows, key),
-        }
-    }
-    let position = serde_json::to_vec(&batch.position).map_err(|error| failed(&error))?;
-    write.put_cf(meta, POSITION_KEY, position);
-    let mut options = WriteOptions::default();
-    options.disable_wal(true);
-    options.set_memtable_insert_hint_per_batch(true);
-    db.write_opt(write, &options).map_err(|error| failed(&error))
-}
-
 impl Drop for RocksStore {
-    /// Writes what is left. Closing the database flushes its memtables.
+    /// Writes what is left: the next start has nothing to fold.
     fn drop(&mut self) {
+        if let Err(error) = self.seal() {
+            tracing::warn!(%error, "the store is closed without its last batches; they will be folded again");
+        }
         self.queue = None;
         if let Some(writer) = self.writer.take() {
             drop(writer.join());
@@ -224,12 +287,12 @@ impl Drop for RocksStore {
 
 impl Store for RocksStore {
     fn position(&self) -> Result<Option<Position>, StoreError> {
-        self.progress.settle()?;
-        position(&self.db)
+        self.progress.check()?;
+        self.content.position()
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(&self.db, key)
+        self.content.get(key)
     }
 
     fn scan(
@@ -238,15 +301,16 @@ impl Store for RocksStore {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError> {
+        self.seal()?; // only files are in order
         self.progress.settle()?;
-        let rows =
-            self.db.cf_handle(ROWS).ok_or_else(|| failed(&"column family `rows` is gone"))?;
         let mut options = ReadOptions::default();
-        if !prefix.is_empty() {
+        if prefix.is_empty() {
+            options.set_iterate_upper_bound(POSITION_KEY);
+        } else {
             options.set_iterate_range(rocksdb::PrefixRange(prefix));
         }
         let start = IteratorMode::From(from, rocksdb::Direction::Forward);
-        for entry in self.db.iterator_cf_opt(rows, options, start) {
+        for entry in self.content.db.iterator_opt(start, options) {
             let (key, value) = entry.map_err(|error| failed(&error))?;
             if !visit(&key, &value) {
                 break;
@@ -256,41 +320,58 @@ impl Store for RocksStore {
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
-        let mut behind = self.progress.lock();
-        if let Some(why) = &behind.failure {
-            return Err(StoreError::Failed(why.clone()));
-        }
-        behind.batches += 1;
-        drop(behind);
-        let queue = self.queue.as_ref().expect("the queue is open while the store is");
-        queue.send(batch).map_err(|_| failed(&"the writer of the store has ended"))
-    }
-
-    fn unwritten(&self) -> usize {
-        self.progress.lock().batches
+        self.progress.check()?;
+        let bytes = self.content.change(|recents| {
+            recents.active.add(batch);
+            recents.active.bytes()
+        });
+        if bytes >= FILE_BYTES { self.seal() } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use rocksdb::ColumnFamilyDescriptor;
+
     use super::*;
 
-    /// Were they counted as written, the owner would forget their rows, find older ones on disk, and decide on those.
+    fn put(store: &mut RocksStore, value: &[u8]) -> Result<(), StoreError> {
+        let mut batch = StoreBatch::new(Position::start("log".into()));
+        batch.put(b"row", |buffer| buffer.extend_from_slice(value));
+        store.write(batch)
+    }
+
+    /// Were they let go, the owner would find older rows on disk, and decide on those.
     #[test]
-    fn batches_that_a_failing_disk_refused_stay_counted() {
+    fn rows_that_a_failing_disk_refused_stay_readable_and_nothing_is_taken_after_them() {
         let folder = tempfile::tempdir().unwrap();
-        // A database without the store's column families refuses every batch.
-        let db = DB::open_default(folder.path()).unwrap();
-        let progress = Progress::default();
-        let (queue, batches) = sync_channel(BEHIND_MAX);
-        for _ in 0..2 {
-            progress.lock().batches += 1;
-            queue.send(StoreBatch::new(Position::start("log".into()))).unwrap();
-        }
-        write_all(&db, &batches, &progress);
-        assert_eq!(progress.lock().batches, 2);
-        let Err(StoreError::Failed(why)) = progress.settle() else { panic!("it must not wait") };
-        assert!(why.contains("column family"), "{why}");
+        let mut store = RocksStore::open(folder.path()).unwrap();
+        put(&mut store, b"old").unwrap();
+        store.seal().unwrap();
+        store.progress.settle().unwrap();
+        std::fs::create_dir(folder.path().join(NEW_FILE)).unwrap(); // no file can be made in its place
+        put(&mut store, b"new").unwrap();
+        store.seal().unwrap();
+        let Err(StoreError::Failed(_)) = store.progress.settle() else { panic!("it must be told") };
+        assert_eq!(store.get(b"row").unwrap(), Some(b"new".to_vec()));
+        assert!(matches!(put(&mut store, b"newer"), Err(StoreError::Failed(_))));
+        drop(store);
+        let store = RocksStore::open(folder.path()).unwrap();
+        assert_eq!(store.get(b"row").unwrap(), Some(b"old".to_vec()), "a prefix");
+    }
+
+    #[test]
+    fn a_store_of_an_older_build_says_how_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let families =
+            ["rows", "meta"].map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+        drop(DB::open_cf_descriptors(&options, folder.path(), families).unwrap());
+        let refused = RocksStore::open(folder.path());
+        let Err(StoreError::UnknownFormat(why)) = refused else { panic!("it cannot be read") };
+        assert!(why.contains("move the store folder away"), "{why}");
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Processor, Row, RowKey};
+use proptest::prelude::*;
 use reservations::Reservations;
 use runtime::{
-    Exit, IntentAppender, IntentToAppend, Log, LogError, MemoryStore, OutgoingDecision,
-    PartitionStatus, PartitionTask, Position, Refused, SchemaBook, Store, StoreBatch, Tail,
-    TailStart, TaskSettings, Wake, state_hash,
+    BACKLOG_MIN, Exit, IntentAppender, IntentToAppend, Log, LogError, MemoryStore,
+    OutgoingDecision, PartitionStatus, PartitionTask, Position, Refused, SchemaBook, Store,
+    StoreBatch, Tail, TailStart, TaskSettings, Wake, state_hash,
 };
 use schemas::ids::IntentId;
 use schemas::partition::Partition;
@@ -49,7 +50,7 @@ fn append(log: &EmbeddedLog, value: &[u8]) -> i64 {
 
 fn visible(log: &EmbeddedLog) -> Vec<Vec<u8>> {
     let mut tail = log.tail(ORDER_DECISIONS, |_| TailStart::Beginning);
-    let records = tail.poll(Duration::ZERO, 1_000).unwrap();
+    let records = tail.poll(Duration::ZERO, 10 * BACKLOG_MIN).unwrap();
     records.into_iter().map(|record| record.value).collect()
 }
 
@@ -125,6 +126,31 @@ fn a_fenced_owner_can_neither_write_nor_commit() {
     assert_eq!(visible(&log), Vec::<Vec<u8>>::new());
 }
 
+/// So large a transaction is written and committed by a thread of its own.
+#[test]
+fn a_backlogs_transaction_becomes_visible_as_a_whole_and_a_fenced_one_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let backlog = || vec![decision(b"many"); BACKLOG_MIN];
+    let end = i64::try_from(BACKLOG_MIN).unwrap();
+    let mut owner = log.own(Reservations::TOPOLOGY, P0);
+    owner.fence().unwrap();
+    owner.submit(backlog()).unwrap();
+    assert_eq!(owner.await_commit().unwrap(), end);
+    assert_eq!(visible(&log).len(), BACKLOG_MIN);
+
+    let mut successor = log.own(Reservations::TOPOLOGY, P0);
+    successor.fence().unwrap();
+    owner.submit(backlog()).unwrap();
+    assert!(matches!(owner.await_commit(), Err(LogError::Fenced(_))));
+    assert_eq!(successor.decisions_range().unwrap(), 0..end + 1, "its marker only");
+
+    // An outcome nobody asks for is waited for all the same: the log is complete when the owner is gone.
+    successor.submit(backlog()).unwrap();
+    drop(successor);
+    assert_eq!(visible(&log).len(), 2 * BACKLOG_MIN);
+}
+
 #[test]
 fn a_tail_waits_for_the_next_commit_and_resumes_at_its_position() {
     let folder = tempfile::tempdir().unwrap();
@@ -187,6 +213,93 @@ fn the_store_writes_rows_and_position_as_one_and_scans_in_key_order() {
     assert_eq!(store.get(&[9]).unwrap(), None);
 }
 
+/// A change of one of a few keys, or a moment at which everything has to be in a file.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8),
+    Delete(u8),
+    Scan,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..12_u8, any::<u8>()).prop_map(|(key, value)| Step::Put(key, value)),
+        3 => (0..12_u8).prop_map(Step::Delete),
+        1 => Just(Step::Scan),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+fn content(store: &dyn Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    let mut take = |key: &[u8], value: &[u8]| {
+        rows.push((key.to_vec(), value.to_vec()));
+        true
+    };
+    store.scan(&[], &[], &mut take).unwrap();
+    rows
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// In memory, on its way to a file, in a file, in an older file: the latest change is the one that counts.
+    #[test]
+    fn the_store_shows_the_latest_change_wherever_it_is(steps in steps()) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = RocksStore::open(folder.path()).unwrap();
+        let mut expected = MemoryStore::default();
+        for (number, step) in (0..).zip(steps) {
+            let mut batch = StoreBatch::new(Position { seq: number, ..Position::start("log-a".into()) });
+            match step {
+                Step::Put(key, value) => batch.put(&[key], |buffer| buffer.push(value)),
+                Step::Delete(key) => batch.delete(&[key]),
+                Step::Scan => prop_assert_eq!(content(&store), content(&expected)),
+                Step::Reopen => {
+                    drop(store);
+                    store = RocksStore::open(folder.path()).unwrap();
+                }
+            }
+            if !batch.is_empty() {
+                store.write(batch.clone()).unwrap();
+                expected.write(batch).unwrap();
+            }
+            for key in 0..12 {
+                prop_assert_eq!(store.get(&[key]).unwrap(), expected.get(&[key]).unwrap());
+            }
+            prop_assert_eq!(store.position().unwrap(), expected.position().unwrap());
+        }
+        prop_assert_eq!(content(&store), content(&expected));
+    }
+}
+
+#[test]
+fn a_kill_leaves_a_prefix_of_the_batches_with_its_position() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, left) = (folder.path().join("live"), folder.path().join("left"));
+    let mut store = RocksStore::open(&live).unwrap();
+    for seq in [1, 2] {
+        let position = Position { seq, ..Position::start("log-a".into()) };
+        let mut batch = StoreBatch::new(position);
+        batch.put(b"row", |value| value.push(u8::try_from(seq).unwrap()));
+        store.write(batch).unwrap();
+        if seq == 1 {
+            content(&store); // everything so far is in a file
+        }
+    }
+    // What a killed process leaves is what is in its folder.
+    std::fs::create_dir(&left).unwrap();
+    for file in std::fs::read_dir(&live).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), left.join(file.file_name())).unwrap();
+    }
+    let after = RocksStore::open(&left).unwrap();
+    assert_eq!(after.position().unwrap().unwrap().seq, 1);
+    assert_eq!(after.get(b"row").unwrap(), Some(vec![1]));
+}
+
 fn settings(log: &EmbeddedLog) -> TaskSettings {
     for schema in schemas::avro::RELEASED {
         log.register_schema(schema.subject, schema.text).unwrap();
@@ -196,7 +309,7 @@ fn settings(log: &EmbeddedLog) -> TaskSettings {
         build: "test".into(),
         schemas: Arc::new(SchemaBook::open(Arc::new(log.clone())).unwrap()),
         new_intent_id: || IntentId([7; 16]),
-        backlog_min: runtime::BACKLOG_MIN,
+        backlog_min: BACKLOG_MIN,
         status: PartitionStatus::new("reservations", P0),
     }
 }

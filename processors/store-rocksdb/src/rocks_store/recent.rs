@@ -1,0 +1,103 @@
+//! Batches that are not in a file yet, to be found by key. They stay as they came, each in its one buffer; a hash table
+//! says which of them has the latest change of a key. Nothing asks for their order before they go into a file: an
+//! ordered memtable would pay for it at every row, mostly in cache misses.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use runtime::{Position, StoreBatch};
+use rustc_hash::FxBuildHasher;
+
+/// A key with its value; `None` where it is deleted.
+type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Where the latest change of a key is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u64,
+    batch: u32,
+    change: u32,
+}
+
+/// The batches between two files.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    batches: Vec<StoreBatch>,
+    latest: HashTable<Place>,
+    bytes: usize,
+}
+
+fn hash_of(key: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("a file is written long before 2^32 changes")
+}
+
+/// Orders most keys without a look at their bytes: keys of a table differ in the bytes that follow its tag.
+fn leading_bytes(key: &[u8]) -> u64 {
+    let mut leading = [0; 8];
+    let length = key.len().min(8);
+    leading[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(leading)
+}
+
+impl Recent {
+    /// Room for as many keys as the batches before had.
+    pub(super) fn sized_like(other: &Self) -> Self {
+        let latest = HashTable::with_capacity(other.latest.len());
+        Self { batches: Vec::with_capacity(other.batches.len()), latest, bytes: 0 }
+    }
+
+    pub(super) fn add(&mut self, batch: StoreBatch) {
+        let index = number(self.batches.len());
+        self.bytes += batch.bytes();
+        self.batches.push(batch);
+        let Self { batches, latest, .. } = self;
+        let key_of = |place: &Place| batches[place.batch as usize].change(place.change as usize).0;
+        for change in 0..number(batches[index as usize].len()) {
+            let place = Place { hash: 0, batch: index, change };
+            let key = key_of(&place);
+            let place = Place { hash: hash_of(key), ..place };
+            let is_same = |other: &Place| other.hash == place.hash && key_of(other) == key;
+            match latest.entry(place.hash, is_same, |place| place.hash) {
+                Entry::Occupied(mut earlier) => *earlier.get_mut() = place,
+                Entry::Vacant(vacant) => drop(vacant.insert(place)),
+            }
+        }
+    }
+
+    fn change(&self, place: &Place) -> Change<'_> {
+        self.batches[place.batch as usize].change(place.change as usize)
+    }
+
+    /// The latest change of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Change<'_>> {
+        let hash = hash_of(key);
+        let is_same = |place: &Place| place.hash == hash && self.change(place).0 == key;
+        self.latest.find(hash, is_same).map(|place| self.change(place))
+    }
+
+    /// Where the last batch stands.
+    pub(super) fn position(&self) -> Option<&Position> {
+        self.batches.last().map(|batch| &batch.position)
+    }
+
+    /// Keys and values of all batches.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The latest change of every key, in key order.
+    pub(super) fn in_key_order(&self) -> impl Iterator<Item = Change<'_>> {
+        let leading = |place: &Place| (leading_bytes(self.change(place).0), *place);
+        let mut places: Vec<_> = self.latest.iter().map(leading).collect();
+        places.sort_unstable_by(|(leading, place), (other_leading, other)| {
+            let whole = || self.change(place).0.cmp(self.change(other).0);
+            leading.cmp(other_leading).then_with(whole)
+        });
+        places.into_iter().map(|(_, place)| self.change(&place))
+    }
+}
