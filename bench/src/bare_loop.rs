@@ -28,7 +28,7 @@ const RANDOM_WORDS: usize = 10;
 
 /// Records per second.
 pub(crate) fn run(log: &OurLog, partition: Partition, drop: HotDrop) -> Result<f64> {
-    let mut owned = log.own(TOPOLOGY, partition)?;
+    let mut owned = log.own(TOPOLOGY, partition);
     let from = owned.intents_range()?.end;
     ours::fill_drop(log, (FOLLOW_INTENTS, partition), drop)?;
     owned.fence()?;

@@ -67,7 +67,7 @@ impl OurLog {
     pub(crate) async fn kafka(brokers: &str, partitions: u16) -> Result<Self> {
         let settings = KafkaSettings {
             brokers: brokers.to_owned(),
-            session_timeout_ms: 2_000,
+            session_timeout_ms: 1_500,
             clock: wall_clock,
         };
         let made = log_kafka::admin::apply_topics(&settings, partitions, 1).await;
@@ -83,11 +83,11 @@ impl OurLog {
         }
     }
 
-    pub(crate) fn own(&self, topology: Topology, partition: Partition) -> Result<Box<dyn Log>> {
-        Ok(match self {
-            Self::Kafka(log) => Box::new(log.own(topology, partition)?),
+    pub(crate) fn own(&self, topology: Topology, partition: Partition) -> Box<dyn Log> {
+        match self {
+            Self::Kafka(log) => Box::new(log.own(topology, partition)),
             Self::Embedded(log) => Box::new(log.own(topology, partition)),
-        })
+        }
     }
 
     /// A recovered owner with its store.
@@ -104,7 +104,7 @@ impl OurLog {
         let store = RocksStore::open(store_folder)?;
         let reader = store.reader();
         let mut task =
-            PartitionTask::new(self.own(Reservations::TOPOLOGY, partition)?, store, settings)?;
+            PartitionTask::new(self.own(Reservations::TOPOLOGY, partition), store, settings)?;
         while status.snapshot().state != PartitionState::Running {
             step(&mut task)?;
         }
@@ -201,7 +201,7 @@ pub(crate) struct Ready {
 
 impl Ready {
     pub(crate) fn new(log: &OurLog, partition: Partition, store_folder: &Path) -> Result<Self> {
-        let end = log.own(Reservations::TOPOLOGY, partition)?.intents_range()?.end;
+        let end = log.own(Reservations::TOPOLOGY, partition).intents_range()?.end;
         Ok(Self { owner: log.task(partition, store_folder)?, end })
     }
 

@@ -89,17 +89,11 @@ impl LogHandle {
         }
     }
 
-    pub(crate) fn own(
-        &self,
-        topology: Topology,
-        partition: Partition,
-    ) -> Result<Box<dyn Log>, Failure> {
-        Ok(match self {
+    pub(crate) fn own(&self, topology: Topology, partition: Partition) -> Box<dyn Log> {
+        match self {
             Self::Embedded(log) => Box::new(log.own(topology, partition)),
-            Self::Kafka { log, .. } => {
-                Box::new(log.own(topology, partition).map_err(Failure::unreachable)?)
-            }
-        })
+            Self::Kafka { log, .. } => Box::new(log.own(topology, partition)),
+        }
     }
 
     /// A tail of every partition of `topic` that shows records at once.
@@ -135,7 +129,7 @@ pub(crate) fn open_registry(config: &Config) -> Result<HttpRegistry, Failure> {
 pub(crate) fn kafka_settings(config: &Config) -> Result<log_kafka::KafkaSettings, Failure> {
     Ok(log_kafka::KafkaSettings {
         brokers: config.required("kafka.brokers")?,
-        session_timeout_ms: config.0.parsed("kafka.session_timeout_ms", 2_000)?,
+        session_timeout_ms: config.0.parsed("kafka.session_timeout_ms", 1_500)?,
         clock: wall_clock,
     })
 }

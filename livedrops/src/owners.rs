@@ -198,11 +198,7 @@ impl Owners {
     ) -> Result<PartitionTask<P, Box<dyn runtime::Log>, RocksStore>, StoreError> {
         let store = RocksStore::open(&self.folder(key))?;
         lock(&self.stores).insert(key, store.reader());
-        let log = self
-            .log
-            .own(P::TOPOLOGY, key.1)
-            .map_err(|failure| StoreError::Failed(failure.to_string()))?;
-        PartitionTask::new(log, store, settings)
+        PartitionTask::new(self.log.own(P::TOPOLOGY, key.1), store, settings)
     }
 
     fn folder(&self, (name, partition): Key) -> PathBuf {

@@ -40,6 +40,11 @@ use appender::KafkaAppender;
 /// Longest wait for a metadata answer.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an idle fetch stays open. A reader that is assigned anew meanwhile has to wait for it.
+const READER_POLL: Duration = Duration::from_millis(100);
+/// The same for an owner's intents: nothing is assigned to their reader twice.
+const INTENTS_POLL: Duration = Duration::from_secs(1);
+
 /// How to reach the brokers.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
@@ -68,17 +73,30 @@ impl KafkaSettings {
 
     /// A consumer that is told its position and never resets it by itself.
     fn reader(&self, isolation: &str) -> Result<Reader, KafkaError> {
-        self.gathering_reader(isolation, Duration::ZERO)
+        self.polling_reader(isolation, READER_POLL, 1)
+    }
+
+    /// The reader of an owner's intents. There is one per partition, most of them idle, so their polls are long.
+    fn intents_reader(&self) -> Result<Reader, KafkaError> {
+        self.polling_reader("read_committed", INTENTS_POLL, 1)
     }
 
     /// A reader that lets the broker gather records for so long: fewer, larger fetches.
     fn gathering_reader(&self, isolation: &str, gather: Duration) -> Result<Reader, KafkaError> {
-        // Without gathering the wait bounds idle long polls only: records are sent as soon as there are any. But
-        // a partition that is assigned or sought meanwhile has to wait for it, so recovery pays for a long one.
-        let (wait_ms, bytes_min) = match gather.as_millis() {
-            0 => ("100".to_owned(), "1"),
-            gather_ms => (gather_ms.to_string(), "1000000"),
-        };
+        if gather.is_zero() {
+            return self.reader(isolation);
+        }
+        self.polling_reader(isolation, gather, 1_000_000)
+    }
+
+    /// A fetch is answered once the broker has so many bytes, at the latest after `poll`.
+    fn polling_reader(
+        &self,
+        isolation: &str,
+        poll: Duration,
+        bytes_min: u32,
+    ) -> Result<Reader, KafkaError> {
+        let (wait_ms, bytes_min) = (poll.as_millis().to_string(), bytes_min.to_string());
         self.client(&[
             ("group.id", "livedrops-readers"),
             ("isolation.level", isolation),
@@ -88,7 +106,7 @@ impl KafkaSettings {
             ("enable.partition.eof", "true"),
             ("check.crcs", "true"),
             ("fetch.wait.max.ms", &wait_ms),
-            ("fetch.min.bytes", bytes_min),
+            ("fetch.min.bytes", &bytes_min),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.error.backoff.ms", "50"),
             ("queued.min.messages", "20000"),
@@ -203,14 +221,8 @@ impl KafkaLog {
     }
 
     /// The owner's view of a partition.
-    ///
-    /// # Errors
-    /// Where no client can be made.
-    pub fn own(
-        &self,
-        topology: model::Topology,
-        partition: Partition,
-    ) -> Result<OwnedPartition, KafkaError> {
+    #[must_use]
+    pub fn own(&self, topology: model::Topology, partition: Partition) -> OwnedPartition {
         let log_id = format!("{}/{}", self.cluster_id, topology.intents.name);
         OwnedPartition::new(
             self.settings.clone(),

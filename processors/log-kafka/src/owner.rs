@@ -52,8 +52,11 @@ pub struct OwnedPartition {
     /// End offsets are asked with `read_uncommitted`: any other client calls the last stable offset the end.
     /// Shared by every partition of the process; it never reads.
     uncommitted: Arc<Reader>,
-    /// Reads the decisions during recovery, then the intents.
-    reader: Reader,
+    /// Reads decisions during recovery; then it is let go.
+    decisions: Option<Reader>,
+    /// Reads intents from recovery on. Not one reader for both: one that is assigned anew has to wait for the long
+    /// poll that it has open, and idle partitions should poll rarely.
+    intents: Option<Reader>,
     decisions_at: Option<i64>,
     decisions_end: i64,
     stash: VecDeque<IntentRecord>,
@@ -90,10 +93,11 @@ impl OwnedPartition {
         partition: Partition,
         appender: Arc<KafkaAppender>,
         uncommitted: Arc<Reader>,
-    ) -> Result<Self, KafkaError> {
-        Ok(Self {
+    ) -> Self {
+        Self {
             uncommitted,
-            reader: settings.reader("read_committed")?,
+            decisions: None,
+            intents: None,
             settings,
             log_id,
             topology,
@@ -107,7 +111,7 @@ impl OwnedPartition {
             turn: 0,
             deliveries: Context::default(),
             under_way: None,
-        })
+        }
     }
 
     fn transactional_id(&self, writer: usize) -> String {
@@ -141,11 +145,28 @@ impl OwnedPartition {
         Ok(low..high)
     }
 
-    fn assign(&self, topic: Topic, offset: i64) -> Result<(), LogError> {
+    fn assign(&self, reader: &Reader, topic: Topic, offset: i64) -> Result<(), LogError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic.name, i32::from(self.partition.0), Offset::Offset(offset))
-            .and_then(|()| self.reader.assign(&list))
+            .and_then(|()| reader.assign(&list))
             .map_err(|error| LogError::Recover(error.to_string()))
+    }
+
+    /// The reader of decisions, standing at `from`. `None` while older transactions may still be open.
+    fn decisions_from(&mut self, from: i64) -> Result<Option<&Reader>, LogError> {
+        if self.decisions.is_none() {
+            self.decisions = Some(self.settings.reader("read_committed").map_err(unreachable)?);
+        }
+        let reader = self.decisions.as_ref().expect("it was made just now");
+        if self.decisions_at != Some(from) {
+            // The fence has decided every older transaction, but its markers may still be on their way.
+            let stable = self.range(reader, self.topology.decisions)?.end;
+            if stable < self.decisions_end {
+                return Ok(None);
+            }
+            self.assign(reader, self.topology.decisions, from)?;
+        }
+        Ok(Some(reader))
     }
 
     fn writer(&self) -> Result<&Writer, LogError> {
@@ -189,7 +210,10 @@ impl OwnedPartition {
 
     /// Takes what one poll of the intents brings; false for nothing.
     fn poll_once(&mut self, timeout: Duration) -> Result<bool, LogError> {
-        let record = match self.reader.poll(timeout) {
+        let Some(reader) = &self.intents else {
+            return Err(LogError::Recover("intents are read after recovery".into()));
+        };
+        let record = match reader.poll(timeout) {
             None => return Ok(false),
             Some(Ok(message)) => intent_record(&message),
             Some(Err(KafkaError::PartitionEOF(_))) => {
@@ -256,6 +280,7 @@ impl Log for OwnedPartition {
         // The old producers first: they may hold the transaction that the new ones have to abort.
         self.end_transaction();
         self.writers = None;
+        self.intents = None;
         self.decisions_at = None;
         self.deliveries = Context::default();
         self.writers = Some(self.create_writers()?);
@@ -273,22 +298,18 @@ impl Log for OwnedPartition {
     }
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
-        if self.decisions_at != Some(from) {
-            // The fence has decided every older transaction, but its markers may still be on their way.
-            let stable = self.range(&self.reader, self.topology.decisions)?.end;
-            if stable < self.decisions_end {
-                std::thread::sleep(Duration::from_millis(5));
-                return Ok((Vec::new(), from));
-            }
-            self.assign(self.topology.decisions, from)?;
-        }
+        let decisions_end = self.decisions_end;
+        let Some(reader) = self.decisions_from(from)? else {
+            std::thread::sleep(Duration::from_millis(5));
+            return Ok((Vec::new(), from));
+        };
         let mut records = Vec::new();
         let mut next = from;
-        while records.len() < READ_RECORDS_MAX && next < self.decisions_end {
-            match self.reader.poll(READ_WAIT) {
+        while records.len() < READ_RECORDS_MAX && next < decisions_end {
+            match reader.poll(READ_WAIT) {
                 None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
                 // Markers at the end have no message of their own.
-                Some(Err(KafkaError::PartitionEOF(_))) => next = self.decisions_end,
+                Some(Err(KafkaError::PartitionEOF(_))) => next = decisions_end,
                 Some(Err(error)) => return Err(consumer_error(&error)),
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
@@ -305,7 +326,11 @@ impl Log for OwnedPartition {
         self.stash.clear();
         self.at_end = false;
         self.decisions_at = None;
-        self.assign(self.topology.intents, offset)
+        self.decisions = None;
+        let reader = self.settings.intents_reader().map_err(unreachable)?;
+        self.assign(&reader, self.topology.intents, offset)?;
+        self.intents = Some(reader);
+        Ok(())
     }
 
     fn poll_intents(
