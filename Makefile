@@ -72,8 +72,8 @@ bench-core: build ## decide + apply on one thread, per command
 
 bench: bench-core ## Every bar in one table, beside Kafka Streams, Redis and Postgres; JSON and a picture in bench/results
 	@mkdir -p bench/results
-	@deploy/stack run --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --out bench/results/http.json
-	@deploy/stack run --with postgres,clickhouse,kafka,redis,streams -- $(BENCH) run --rounds $(ROUNDS) \
+	@deploy/stack run --long --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --out bench/results/http.json
+	@deploy/stack run --long --with postgres,clickhouse,kafka,redis,streams -- $(BENCH) run --rounds $(ROUNDS) \
 	  --http bench/results/http.json \
 	  --core "$(CARGO_TARGET_DIR)/criterion/decide + apply/place, 1 % win/new/estimates.json"
 
@@ -87,10 +87,10 @@ profile: build ## Where the nanoseconds of a decision go, by thread and by step 
 	@deploy/stack run --with kafka -- bench/profile $(BENCH)
 
 latency: build ## 150 orders/s for 60 s over HTTP through real Kafka with the views running
-	@deploy/stack run --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --latency-only
+	@deploy/stack run --long --with postgres,clickhouse,kafka -- $(BENCH) http --program $(PROGRAM) --latency-only
 
 dev: build ## Leave everything running on http://127.0.0.1:8080; Ctrl-C ends it
-	@deploy/stack run --with $(DEMO_PARTS) -- deploy/dev $(PROGRAM) $(LOG)
+	@deploy/stack run --long --with $(DEMO_PARTS) -- deploy/dev $(PROGRAM) $(LOG)
 
 up: ## Start Kafka, registry, Postgres and ClickHouse and leave them running
 	@if docker info >/dev/null 2>&1; then docker compose -f kafka-compose.yml up -d --wait; \

@@ -23,8 +23,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const BURST_BUYERS: u32 = 10_000;
 /// Bursts, each on a drop of its own.
 const BURSTS: u32 = 3;
-/// Units of the drop that warms up the broker, whose compiler needs some seconds of load to be done.
+/// Units of the drop that warms up the broker, and how long that takes: until then a core is its compilers'.
 const WARM_UP_UNITS: u32 = 1_000;
+const WARM_UP_SECONDS: &str = "60";
 /// Connections that stream a drop while memory is weighed.
 const STREAMS: u32 = 2_000;
 /// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
@@ -109,7 +110,7 @@ impl Http {
         let weighed = (!self.latency_only).then(|| kibibytes_per_stream(runtime, &site, &node));
         let weighed = weighed.transpose()?;
         let warming = site.schedule(runtime, &node, WARM_UP_UNITS)?;
-        site.load::<Sustained>(&node, warming, &sustained("results", "256", "20"))?;
+        site.load::<Sustained>(&node, warming, &sustained("results", "256", WARM_UP_SECONDS))?;
         let mut figures = self.steady(runtime, &site, &node)?;
         if let Some(kibibytes_per_stream) = weighed {
             figures.whole = Some(self.whole(runtime, &site, &mut node, kibibytes_per_stream)?);
