@@ -353,6 +353,7 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        debug_assert!(self.under_way.is_none(), "one transaction at a time");
         let transactions = &self.writer()?.transactions;
         if decisions.len() < BACKLOG_MIN {
             return transactions.send(&decisions);

@@ -92,10 +92,11 @@ pub trait Log: Send {
         records_max: usize,
     ) -> Result<bool, LogError>;
 
-    /// Begins a transaction and sends its records. The records must not be visible to anybody yet.
+    /// Begins a transaction and sends its records, which nobody sees before they are committed as a whole. A backlog's
+    /// may already be committed when this returns: an owner that does not await it has to recover.
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError>;
 
-    /// Commits the submitted transaction; returns the offset after its last record.
+    /// The submitted transaction is committed when this returns; the offset after its last record.
     fn await_commit(&mut self) -> Result<i64, LogError>;
 
     /// Appends a tick to the intents, outside any transaction. It may get lost; the owner asks again.

@@ -1,4 +1,4 @@
-//! Rows as of the last decision made, over a store that trails behind: every read of a decision goes through
+//! Rows as of the last decision made, over a store of committed ones: every read of a decision goes through
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
 use std::cell::RefCell;
@@ -174,8 +174,9 @@ impl<R: Row, S: Store> Overlay<R, S> {
     pub(crate) fn take_changes(&mut self, position: Position) -> StoreBatch {
         std::mem::swap(self.current.get_mut(), &mut self.on_its_way);
         self.current.get_mut().clear(); // its room is kept
-        let mut changes = StoreBatch::with_room(position, self.on_its_way.len());
-        for (key, held) in self.on_its_way.iter().filter(|(_, held)| held.is_changed) {
+        let changed = || self.on_its_way.iter().filter(|(_, held)| held.is_changed);
+        let mut changes = StoreBatch::with_room(position, changed().count());
+        for (key, held) in changed() {
             match &held.row {
                 Some(row) => changes.put(key.as_bytes(), |value| row.encode(value)),
                 None => changes.delete(key.as_bytes()),

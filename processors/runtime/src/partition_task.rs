@@ -13,7 +13,7 @@
 //! | crash after | log | store | recovery |
 //! |---|---|---|---|
 //! | decide | nothing | old | the intents are decided again: nobody saw the first time |
-//! | submit | open transaction | old | the fence aborts it; decided again |
+//! | submit | open transaction, or a backlog's committed one | old | the fence aborts it, decided again; or the gap is folded |
 //! | commit sent, answer lost | committed or aborted | old | reading to the high watermark finds out which |
 //! | submit, the next batch decided meanwhile | open transaction | old | as above; the next batch is decided again too |
 //! | commit | committed | old | the gap is folded from the log, not decided again |
@@ -336,7 +336,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     /// Awaits the transaction in flight: the last step of a task that is asked to stop. Without it the next owner's
-    /// fence would abort the transaction, and its intents would be decided again.
+    /// fence might abort the transaction, and its intents would be decided again.
     ///
     /// # Errors
     /// [`Exit`]: this task is over.

@@ -122,10 +122,11 @@ impl StoreBatch {
         self.ends.is_empty()
     }
 
-    /// Bytes of all keys and values.
+    /// Memory that it takes, whether it is used or not.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
+    pub fn memory_bytes(&self) -> usize {
+        let ends = self.ends.capacity() * size_of::<(usize, Option<usize>)>();
+        size_of::<Self>() + self.position.log_id.capacity() + self.bytes.capacity() + ends
     }
 
     /// A key with its value; `None` for a key to delete. `index` counts in the order of adding.

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rocksdb::{
     BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, IteratorMode, Options,
-    ReadOptions, SstFileWriter,
+    ReadOptions, SstFileWriter, properties,
 };
 use runtime::store::STORE_FORMAT;
 use runtime::{Position, Store, StoreBatch, StoreError};
@@ -25,15 +26,23 @@ const POSITION_KEY: &[u8] = &[0xff];
 /// A file that is being written; left over where the process was killed meanwhile.
 const NEW_FILE: &str = "new.sst";
 
-/// Keys and values of one file. A busy partition has twice as much in memory, and folds as much again after a crash.
-/// Every file that a smaller one would make is one more to ask for an order that is not there.
-const FILE_BYTES: usize = 64 * 1_024 * 1_024;
+/// Memory of the batches that become one file. A busy partition has twice as much, and folds as much again after a
+/// crash. Every file that a smaller one would make is one more to ask for an order that is not there.
+const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
+
+/// So many files of the youngest level wait to be merged at most, each of them asked by every look-up; then the next
+/// file waits too, but not for ever: a merge that fails is reported by the next file.
+const UNMERGED_MAX: u64 = 20;
+const MERGE_POLL: Duration = Duration::from_millis(10);
+const MERGE_POLLS_MAX: usize = 500;
 
 /// State of one partition on disk.
 #[derive(Debug)]
 pub struct RocksStore {
     content: Arc<Content>,
     progress: Arc<Progress>,
+    /// [`MEMORY_BYTES`]; less in tests.
+    memory_bytes: usize,
     /// `None` once the store is being closed.
     queue: Option<Sender<Arc<Recent>>>,
     writer: Option<JoinHandle<()>>,
@@ -118,6 +127,15 @@ fn refuse_older_formats(options: &Options, folder: &Path) -> Result<(), StoreErr
     )))
 }
 
+/// A file that was handed over may still have this name as its second one: written to, it would change under the
+/// database's hands.
+fn forget_file(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&error)),
+        _ => Ok(()),
+    }
+}
+
 impl Content {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         {
@@ -152,6 +170,7 @@ impl Content {
         let Some(position) = sealed.position() else { return Ok(()) };
         let position = serde_json::to_vec(position).map_err(|error| failed(&error))?;
         let path = self.db.path().join(NEW_FILE);
+        forget_file(&path)?;
         let written = || {
             let mut file = SstFileWriter::create(options);
             file.open(&path)?;
@@ -163,11 +182,27 @@ impl Content {
             }
             file.put(POSITION_KEY, &position)?;
             file.finish()?;
+            self.await_merges()?;
             let mut ingest = IngestExternalFileOptions::default();
             ingest.set_move_files(true);
             self.db.ingest_external_file_opts(&ingest, vec![&path])
         };
-        written().map_err(|error: rocksdb::Error| failed(&error))
+        let written = written();
+        if written.is_err() {
+            drop(forget_file(&path)); // it may be what fills the disk
+        }
+        written.map_err(|error: rocksdb::Error| failed(&error))
+    }
+
+    fn await_merges(&self) -> Result<(), rocksdb::Error> {
+        for _ in 0..MERGE_POLLS_MAX {
+            let files = self.db.property_int_value(properties::num_files_at_level(0).as_c_str())?;
+            if files.unwrap_or(0) < UNMERGED_MAX {
+                break;
+            }
+            std::thread::sleep(MERGE_POLL);
+        }
+        Ok(())
     }
 }
 
@@ -178,9 +213,14 @@ impl RocksStore {
     /// Where the folder cannot be used: another process has it, the disk is full, or it is damaged; and where an older
     /// build wrote it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::open_with(folder, MEMORY_BYTES)
+    }
+
+    fn open_with(folder: &Path, memory_bytes: usize) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
         let options = options();
         refuse_older_formats(&options, folder)?;
+        forget_file(&folder.join(NEW_FILE))?;
         let db = DB::open(&options, folder).map_err(|error| failed(&error))?;
         let content = Arc::new(Content { recents: RwLock::default(), db });
         let progress = Arc::new(Progress::default());
@@ -190,7 +230,7 @@ impl RocksStore {
             .name("store-writer".into())
             .spawn(move || write_all(&writing, &options, &files, &reporting))
             .map_err(|error| failed(&error))?;
-        Ok(Self { content, progress, queue: Some(queue), writer: Some(writer) })
+        Ok(Self { content, progress, memory_bytes, queue: Some(queue), writer: Some(writer) })
     }
 
     /// A reader for other threads.
@@ -275,7 +315,7 @@ impl Drop for ToldWhenPanicking<'_> {
 impl Drop for RocksStore {
     /// Writes what is left: the next start has nothing to fold.
     fn drop(&mut self) {
-        if let Err(error) = self.seal() {
+        if let Err(error) = self.seal().and_then(|()| self.progress.settle()) {
             tracing::warn!(%error, "the store is closed without its last batches; they will be folded again");
         }
         self.queue = None;
@@ -323,9 +363,9 @@ impl Store for RocksStore {
         self.progress.check()?;
         let bytes = self.content.change(|recents| {
             recents.active.add(batch);
-            recents.active.bytes()
+            recents.active.memory_bytes()
         });
-        if bytes >= FILE_BYTES { self.seal() } else { Ok(()) }
+        if bytes >= self.memory_bytes { self.seal() } else { Ok(()) }
     }
 }
 
@@ -350,15 +390,79 @@ mod tests {
         put(&mut store, b"old").unwrap();
         store.seal().unwrap();
         store.progress.settle().unwrap();
-        std::fs::create_dir(folder.path().join(NEW_FILE)).unwrap(); // no file can be made in its place
+        let in_the_way = folder.path().join(NEW_FILE);
+        std::fs::create_dir(&in_the_way).unwrap();
         put(&mut store, b"new").unwrap();
         store.seal().unwrap();
         let Err(StoreError::Failed(_)) = store.progress.settle() else { panic!("it must be told") };
         assert_eq!(store.get(b"row").unwrap(), Some(b"new".to_vec()));
         assert!(matches!(put(&mut store, b"newer"), Err(StoreError::Failed(_))));
         drop(store);
+        std::fs::remove_dir(in_the_way).unwrap();
         let store = RocksStore::open(folder.path()).unwrap();
         assert_eq!(store.get(b"row").unwrap(), Some(b"old".to_vec()), "a prefix");
+    }
+
+    /// What a kill leaves between the moment a file is the database's and the moment it loses its first name.
+    #[test]
+    fn a_file_that_still_has_its_first_name_is_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = RocksStore::open(folder.path()).unwrap();
+        put(&mut store, b"first").unwrap();
+        drop(store);
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        let filed = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
+        for path in filed {
+            std::fs::hard_link(path, folder.path().join(NEW_FILE)).unwrap();
+        }
+        let mut store = RocksStore::open(folder.path()).unwrap();
+        let mut batch = StoreBatch::new(Position::start("log".into()));
+        batch.put(b"other", |buffer| buffer.extend_from_slice(b"second"));
+        store.write(batch).unwrap();
+        drop(store);
+        let store = RocksStore::open(folder.path()).unwrap();
+        assert_eq!(store.get(b"row").unwrap(), Some(b"first".to_vec()));
+        assert_eq!(store.get(b"other").unwrap(), Some(b"second".to_vec()));
+    }
+
+    /// Files are made while rows are written and read: from memory to the file, no older one shows through.
+    #[test]
+    fn a_reader_in_another_thread_never_sees_a_row_become_older() {
+        const ROUNDS: u32 = 3_000;
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = RocksStore::open_with(folder.path(), 20_000).unwrap();
+        let reader = store.reader();
+        let reading = std::thread::spawn(move || {
+            let mut last = 0;
+            while last < ROUNDS {
+                let value = reader.get(b"a long prefix, then 7").unwrap();
+                let now = value.map_or(0, |value| u32::from_be_bytes(value.try_into().unwrap()));
+                assert!(now >= last, "{now} after {last}");
+                last = now;
+            }
+        });
+        let key = |number: u32| format!("a long prefix, then {number}").into_bytes();
+        for round in 1..=ROUNDS {
+            let mut batch =
+                StoreBatch::new(Position { seq: round.into(), ..Position::start("log".into()) });
+            batch.put(&key(7), |buffer| buffer.extend_from_slice(b"not yet"));
+            batch.put(&key(round % 50), |buffer| buffer.push(1));
+            batch.delete(&key(round % 20 + 50));
+            batch.put(&key(7), |buffer| buffer.extend_from_slice(&round.to_be_bytes()));
+            store.write(batch).unwrap();
+        }
+        reading.join().unwrap();
+        let files = store.content.db.live_files().unwrap();
+        assert!(!files.is_empty(), "nothing went into a file");
+        let mut seen = Vec::new();
+        let mut take = |row: &[u8], _: &[u8]| {
+            seen.push(row.to_vec());
+            true
+        };
+        store.scan(&[], &[], &mut take).unwrap();
+        let mut expected: Vec<_> = (0..50).map(key).collect();
+        expected.sort();
+        assert_eq!(seen, expected);
     }
 
     #[test]

@@ -364,8 +364,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             return Ok(Wake::OnIntents { until: None });
         };
         let due_at = Millis(timer.deadline.0.saturating_add(i64::from(timer.kind)));
-        if !self.is_drained || now < due_at {
-            return Ok(Wake::OnIntents { until: Some(due_at) });
+        // The log may take a while to tell that this is its end. A tick too many is harmless, a late hold is not.
+        let patience = if self.is_drained { Millis(0) } else { TICK_INTERVAL_MIN };
+        let tick_at = due_at.after(patience);
+        if now < tick_at {
+            return Ok(Wake::OnIntents { until: Some(tick_at) });
         }
         let Ticks { last, outstanding, interval } = self.ticks;
         // An outstanding tick may have got lost on its way: after the longest interval another one goes.

@@ -25,8 +25,11 @@ struct Place {
 pub(super) struct Recent {
     batches: Vec<StoreBatch>,
     latest: HashTable<Place>,
-    bytes: usize,
+    memory_bytes: usize,
 }
+
+/// A place in the table, with the room that is free beside it.
+const PLACE_BYTES: usize = 2 * size_of::<Place>();
 
 fn hash_of(key: &[u8]) -> u64 {
     FxBuildHasher.hash_one(key)
@@ -48,12 +51,12 @@ impl Recent {
     /// Room for as many keys as the batches before had.
     pub(super) fn sized_like(other: &Self) -> Self {
         let latest = HashTable::with_capacity(other.latest.len());
-        Self { batches: Vec::with_capacity(other.batches.len()), latest, bytes: 0 }
+        Self { batches: Vec::with_capacity(other.batches.len()), latest, memory_bytes: 0 }
     }
 
     pub(super) fn add(&mut self, batch: StoreBatch) {
         let index = number(self.batches.len());
-        self.bytes += batch.bytes();
+        self.memory_bytes += batch.memory_bytes() + batch.len() * PLACE_BYTES;
         self.batches.push(batch);
         let Self { batches, latest, .. } = self;
         let key_of = |place: &Place| batches[place.batch as usize].change(place.change as usize).0;
@@ -85,9 +88,9 @@ impl Recent {
         self.batches.last().map(|batch| &batch.position)
     }
 
-    /// Keys and values of all batches.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// What all batches take, those without changes too: they carry a position, and have to end in a file.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// The latest change of every key, in key order.
