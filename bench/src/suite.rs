@@ -70,6 +70,9 @@ struct Rates {
 impl Suite {
     pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
         let folder = tempfile::tempdir()?;
+        // First: later, memory that was freed would be taken before any is asked for.
+        let idle_folder = folder.path().join("idle");
+        let idle = ours::kibibytes_per_idle_partition(&idle_folder, IDLE_PARTITIONS)?;
         let kafka = runtime.block_on(OurLog::kafka(&self.brokers, 1))?;
         let log = ours::embedded_log(&folder.path().join("log"), 1)?;
         let embedded = OurLog::Embedded(log.clone());
@@ -79,8 +82,6 @@ impl Suite {
         }
         let (decisions, took) = ours::restore(&embedded, &folder.path().join("restored"))?;
         let restored = per_second(decisions, took);
-        let idle =
-            ours::kibibytes_per_idle_partition(&folder.path().join("idle"), IDLE_PARTITIONS)?;
         let mut lines = self.core_lines()?;
         lines.extend(rates.lines());
         lines.extend(self.http_lines()?);

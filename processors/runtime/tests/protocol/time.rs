@@ -132,6 +132,24 @@ fn a_quiet_partition_ticks_once_and_fires() {
     assert_eq!(wake, Wake::OnIntents { until: Some(later(END, 1)) });
 }
 
+/// Kafka tells the end of a quiet partition with the next empty fetch, which may be long in coming.
+#[test]
+fn a_log_that_is_slow_to_tell_its_end_delays_no_hold_and_keeps_no_core_busy() {
+    let mut rig = Rig::new();
+    rig.append(later(START, -1_000), &schedule(1, false));
+    rig.broker.lock().hides_its_end = true;
+    rig.broker.lock().clock = START;
+    rig.now = START;
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    let soon = later(START, 100);
+    assert_eq!(rig.run(&mut task).unwrap(), Wake::OnIntents { until: Some(soon) });
+    assert_eq!(rig.broker.lock().ticks, 0);
+    rig.now = soon;
+    rig.run(&mut task).unwrap();
+    rig.run(&mut task).unwrap();
+    assert_eq!(rig.assert_sound().drops[&DROP].status, DropStatus::Live);
+}
+
 #[test]
 fn ticks_back_off_while_the_logs_clock_is_behind_ours() {
     let mut rig = Rig::new();
