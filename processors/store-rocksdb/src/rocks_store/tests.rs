@@ -1,0 +1,108 @@
+//! What is in memory, in a file, and in between.
+
+use rocksdb::ColumnFamilyDescriptor;
+
+use super::*;
+
+fn put(store: &mut RocksStore, value: &[u8]) -> Result<(), StoreError> {
+    let mut batch = StoreBatch::new(Position::start("log".into()));
+    batch.put(b"row", |buffer| buffer.extend_from_slice(value));
+    store.write(batch)
+}
+
+/// Were they let go, the owner would find older rows on disk, and decide on those.
+#[test]
+fn rows_that_a_failing_disk_refused_stay_readable_and_nothing_is_taken_after_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    put(&mut store, b"old").unwrap();
+    store.seal().unwrap();
+    store.progress.settle().unwrap();
+    let in_the_way = folder.path().join(NEW_FILE);
+    std::fs::create_dir(&in_the_way).unwrap();
+    put(&mut store, b"new").unwrap();
+    store.seal().unwrap();
+    let Err(StoreError::Failed(_)) = store.progress.settle() else { panic!("it must be told") };
+    assert_eq!(store.get(b"row").unwrap(), Some(b"new".to_vec()));
+    assert!(matches!(put(&mut store, b"newer"), Err(StoreError::Failed(_))));
+    drop(store);
+    std::fs::remove_dir(in_the_way).unwrap();
+    let store = RocksStore::open(folder.path()).unwrap();
+    assert_eq!(store.get(b"row").unwrap(), Some(b"old".to_vec()), "a prefix");
+}
+
+/// What a kill leaves between the moment a file is the database's and the moment it loses its first name.
+#[test]
+fn a_file_that_still_has_its_first_name_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    put(&mut store, b"first").unwrap();
+    drop(store);
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let filed = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
+    for path in filed {
+        std::fs::hard_link(path, folder.path().join(NEW_FILE)).unwrap();
+    }
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    let mut batch = StoreBatch::new(Position::start("log".into()));
+    batch.put(b"other", |buffer| buffer.extend_from_slice(b"second"));
+    store.write(batch).unwrap();
+    drop(store);
+    let store = RocksStore::open(folder.path()).unwrap();
+    assert_eq!(store.get(b"row").unwrap(), Some(b"first".to_vec()));
+    assert_eq!(store.get(b"other").unwrap(), Some(b"second".to_vec()));
+}
+
+/// Files are made while rows are written and read: from memory to the file, no older one shows through.
+#[test]
+fn a_reader_in_another_thread_never_sees_a_row_become_older() {
+    const ROUNDS: u32 = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open_with(folder.path(), 20_000).unwrap();
+    let reader = store.reader();
+    let reading = std::thread::spawn(move || {
+        let mut last = 0;
+        while last < ROUNDS {
+            let value = reader.get(b"a long prefix, then 7").unwrap();
+            let now = value.map_or(0, |value| u32::from_be_bytes(value.try_into().unwrap()));
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        }
+    });
+    let key = |number: u32| format!("a long prefix, then {number}").into_bytes();
+    for round in 1..=ROUNDS {
+        let mut batch =
+            StoreBatch::new(Position { seq: round.into(), ..Position::start("log".into()) });
+        batch.put(&key(7), |buffer| buffer.extend_from_slice(b"not yet"));
+        batch.put(&key(round % 50), |buffer| buffer.push(1));
+        batch.delete(&key(round % 20 + 50));
+        batch.put(&key(7), |buffer| buffer.extend_from_slice(&round.to_be_bytes()));
+        store.write(batch).unwrap();
+    }
+    reading.join().unwrap();
+    let files = store.content.db.live_files().unwrap();
+    assert!(!files.is_empty(), "nothing went into a file");
+    let mut seen = Vec::new();
+    let mut take = |row: &[u8], _: &[u8]| {
+        seen.push(row.to_vec());
+        true
+    };
+    store.scan(&[], &[], &mut take).unwrap();
+    let mut expected: Vec<_> = (0..50).map(key).collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_store_of_an_older_build_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let families =
+        ["rows", "meta"].map(|name| ColumnFamilyDescriptor::new(name, Options::default()));
+    drop(DB::open_cf_descriptors(&options, folder.path(), families).unwrap());
+    let refused = RocksStore::open(folder.path());
+    let Err(StoreError::UnknownFormat(why)) = refused else { panic!("it cannot be read") };
+    assert!(why.contains("move the store folder away"), "{why}");
+}
