@@ -5,7 +5,6 @@ mod transactions;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Topology;
@@ -15,8 +14,8 @@ use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{
-    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
-    OutgoingDecision,
+    BACKLOG_MIN, Committer, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log,
+    LogError, OutgoingDecision,
 };
 use schemas::partition::Partition;
 use schemas::topics::Topic;
@@ -67,8 +66,7 @@ pub struct OwnedPartition {
     writers: Option<[Writer; 2]>,
     turn: usize,
     deliveries: Context,
-    /// A transaction that a thread of its own sends and commits while the owner decides the next one.
-    under_way: Option<JoinHandle<Result<i64, LogError>>>,
+    committer: Committer,
 }
 
 impl std::fmt::Debug for OwnedPartition {
@@ -110,7 +108,7 @@ impl OwnedPartition {
             writers: None,
             turn: 0,
             deliveries: Context::default(),
-            under_way: None,
+            committer: Committer::default(),
         }
     }
 
@@ -197,13 +195,6 @@ impl OwnedPartition {
         Ok(writers)
     }
 
-    /// Waits for a transaction whose outcome nobody asks for any more.
-    fn end_transaction(&mut self) {
-        if let Some(thread) = self.under_way.take() {
-            drop(thread.join());
-        }
-    }
-
     fn now(&self) -> Millis {
         (self.settings.clock)()
     }
@@ -225,12 +216,6 @@ impl OwnedPartition {
         self.at_end = false;
         self.stash.push_back(record);
         Ok(true)
-    }
-}
-
-impl Drop for OwnedPartition {
-    fn drop(&mut self) {
-        self.end_transaction();
     }
 }
 
@@ -278,7 +263,7 @@ impl Log for OwnedPartition {
 
     fn fence(&mut self) -> Result<(), LogError> {
         // The old producers first: they may hold the transaction that the new ones have to abort.
-        self.end_transaction();
+        drop(self.committer.outcome());
         self.writers = None;
         self.intents = None;
         self.decisions_at = None;
@@ -353,23 +338,18 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
-        debug_assert!(self.under_way.is_none(), "one transaction at a time");
         let transactions = &self.writer()?.transactions;
         if decisions.len() < BACKLOG_MIN {
             return transactions.send(&decisions);
         }
         let transactions = transactions.clone();
-        let publish = move || transactions.send(&decisions).and_then(|()| transactions.commit());
-        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(publish);
-        self.under_way = Some(thread.map_err(|error| LogError::Recover(error.to_string()))?);
-        Ok(())
+        self.committer
+            .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()))
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let next = match self.under_way.take() {
-            Some(thread) => thread.join().unwrap_or_else(|_| {
-                Err(LogError::Recover("the thread that commits has panicked".into()))
-            }),
+        let next = match self.committer.outcome() {
+            Some(outcome) => outcome,
             None => self.writer()?.transactions.commit(),
         }?;
         let now = self.now();

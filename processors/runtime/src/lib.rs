@@ -4,6 +4,7 @@
 //! recovery, batch, commit), [`schema_book`] (schema ids and when an unknown one is poison), [`driver`] (the
 //! thread that steps it in production; a simulator steps it from its scheduler).
 
+mod committer;
 pub mod defect;
 pub mod driver;
 pub mod log;
@@ -14,6 +15,7 @@ pub mod schema_book;
 pub mod status;
 pub mod store;
 
+pub use committer::Committer;
 pub use log::{
     AppendError, CommittedRecord, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend,
     Log, LogError, OutgoingDecision, Tail, TailError, TailStart,

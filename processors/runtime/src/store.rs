@@ -86,7 +86,7 @@ impl StoreBatch {
     /// A batch without rows.
     #[must_use]
     pub fn new(position: Position) -> Self {
-        Self { position, bytes: Vec::new(), ends: Vec::new() }
+        Self::with_room(position, 0)
     }
 
     /// A batch without rows, with room for so many of a usual length.

@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use model::Topology;
 use rocksdb::WriteBatch;
 use runtime::{
-    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
-    OutgoingDecision,
+    BACKLOG_MIN, Committer, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log,
+    LogError, OutgoingDecision,
 };
 use schemas::partition::Partition;
 use schemas::topics::Topic;
@@ -35,8 +34,7 @@ pub struct OwnedPartition {
     epoch: u32,
     next_intent: i64,
     seen: u64,
-    /// A transaction that a thread of its own writes and commits while the owner decides the next one.
-    under_way: Option<JoinHandle<Result<i64, LogError>>>,
+    committer: Committer,
 }
 
 /// The transactions of one owner, one at a time.
@@ -59,7 +57,7 @@ impl EmbeddedLog {
             epoch: 0,
             next_intent: 0,
             seen: 0,
-            under_way: None,
+            committer: Committer::default(),
         }
     }
 }
@@ -80,19 +78,6 @@ impl OwnedPartition {
             partition: self.partition,
             epoch: self.epoch,
         }
-    }
-
-    /// Waits for a transaction whose outcome nobody asks for any more.
-    fn end_transaction(&mut self) {
-        if let Some(thread) = self.under_way.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-impl Drop for OwnedPartition {
-    fn drop(&mut self) {
-        self.end_transaction();
     }
 }
 
@@ -170,7 +155,7 @@ impl Log for OwnedPartition {
     }
 
     fn fence(&mut self) -> Result<(), LogError> {
-        self.end_transaction();
+        drop(self.committer.outcome());
         let (topic, partition) = (self.topology.decisions, self.partition);
         let slot = self.decisions();
         let mut transaction = slot.transaction();
@@ -246,21 +231,16 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
-        debug_assert!(self.under_way.is_none(), "one transaction at a time");
         let transactions = self.transactions();
         if decisions.len() < BACKLOG_MIN {
             return transactions.send(&decisions);
         }
-        let publish = move || transactions.send(&decisions).and_then(|()| transactions.commit());
-        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(publish);
-        self.under_way = Some(thread.map_err(|error| recover(error.to_string()))?);
-        Ok(())
+        self.committer
+            .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()))
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let Some(thread) = self.under_way.take() else { return self.transactions().commit() };
-        let panicked = |_| Err(recover("the thread that commits has panicked".into()));
-        thread.join().unwrap_or_else(panicked)
+        self.committer.outcome().unwrap_or_else(|| self.transactions().commit())
     }
 
     fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {

@@ -61,9 +61,8 @@ impl Recent {
         let Self { batches, latest, .. } = self;
         let key_of = |place: &Place| batches[place.batch as usize].change(place.change as usize).0;
         for change in 0..number(batches[index as usize].len()) {
-            let place = Place { hash: 0, batch: index, change };
-            let key = key_of(&place);
-            let place = Place { hash: hash_of(key), ..place };
+            let (key, _) = batches[index as usize].change(change as usize);
+            let place = Place { hash: hash_of(key), batch: index, change };
             let is_same = |other: &Place| other.hash == place.hash && key_of(other) == key;
             match latest.entry(place.hash, is_same, |place| place.hash) {
                 Entry::Occupied(mut earlier) => *earlier.get_mut() = place,
