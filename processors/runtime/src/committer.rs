@@ -1,12 +1,32 @@
-//! A backlog's transaction, sent and committed by a thread of its own while its owner decides the next one.
+//! A backlog's transactions, sent and committed by a thread of their own while their owner decides the next one.
 
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::log::LogError;
 
+type Outcome = Result<i64, LogError>;
+type Publish = Box<dyn FnOnce() -> Outcome + Send>;
+
+/// One thread, begun with the first backlog and kept: a new one for every transaction would get its memory from another
+/// of the allocator's arenas each time, and touch fresh pages for what the one before has just given back.
+#[derive(Debug)]
+struct Worker {
+    transactions: Sender<Publish>,
+    outcomes: Receiver<Outcome>,
+    thread: JoinHandle<()>,
+}
+
 /// At most one transaction on its way. One whose outcome nobody asks for is waited for when this is dropped.
 #[derive(Debug, Default)]
-pub struct Committer(Option<JoinHandle<Result<i64, LogError>>>);
+pub struct Committer {
+    worker: Option<Worker>,
+    is_busy: bool,
+}
+
+fn lost() -> LogError {
+    LogError::Recover("the thread that commits has panicked".into())
+}
 
 impl Committer {
     /// Starts `publish`, which sends and commits a transaction and returns the offset after its last record.
@@ -15,23 +35,88 @@ impl Committer {
     /// Where there is no thread to be had: nothing was sent.
     pub fn start(
         &mut self,
-        publish: impl FnOnce() -> Result<i64, LogError> + Send + 'static,
+        publish: impl FnOnce() -> Outcome + Send + 'static,
     ) -> Result<(), LogError> {
-        debug_assert!(self.0.is_none(), "one transaction at a time");
-        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(publish);
-        self.0 = Some(thread.map_err(|error| LogError::Recover(error.to_string()))?);
+        debug_assert!(!self.is_busy, "one transaction at a time");
+        if self.worker.is_none() {
+            self.worker = Some(Worker::start()?);
+        }
+        let worker = self.worker.as_ref().expect("it was started just now");
+        worker.transactions.send(Box::new(publish)).map_err(|_| lost())?;
+        self.is_busy = true;
         Ok(())
     }
 
     /// Waits for the outcome; `None` where nothing is on its way.
-    pub fn outcome(&mut self) -> Option<Result<i64, LogError>> {
-        let panicked = |_| Err(LogError::Recover("the thread that commits has panicked".into()));
-        self.0.take().map(|thread| thread.join().unwrap_or_else(panicked))
+    pub fn outcome(&mut self) -> Option<Outcome> {
+        if !std::mem::take(&mut self.is_busy) {
+            return None;
+        }
+        let outcome = self.worker.as_ref()?.outcomes.recv();
+        if outcome.is_err() {
+            self.worker = None; // the next transaction gets another thread
+        }
+        Some(outcome.unwrap_or_else(|_| Err(lost())))
     }
 }
 
 impl Drop for Committer {
     fn drop(&mut self) {
         drop(self.outcome());
+        if let Some(Worker { transactions, thread, .. }) = self.worker.take() {
+            drop(transactions); // ends the thread
+            drop(thread.join());
+        }
+    }
+}
+
+impl Worker {
+    fn start() -> Result<Self, LogError> {
+        let (transactions, queue) = channel::<Publish>();
+        let (answers, outcomes) = channel();
+        let run = move || {
+            while let Ok(publish) = queue.recv() {
+                if answers.send(publish()).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("log-committer".into()).spawn(run);
+        let thread = thread.map_err(|error| LogError::Recover(error.to_string()))?;
+        Ok(Self { transactions, outcomes, thread })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_asks_for_recovery_and_the_next_transaction_gets_another_thread() {
+        let mut committer = Committer::default();
+        committer.start(|| panic!("a defect of the client")).unwrap();
+        assert!(matches!(committer.outcome(), Some(Err(LogError::Recover(_)))));
+        assert_eq!(committer.outcome(), None, "told once");
+        committer.start(|| Ok(7)).unwrap();
+        assert_eq!(committer.outcome(), Some(Ok(7)));
+    }
+
+    #[test]
+    fn a_transaction_that_nobody_awaits_is_over_before_the_committer_is_gone() {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = is_over.clone();
+        let mut committer = Committer::default();
+        let slow = move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            told.store(true, Ordering::SeqCst);
+            Ok(1)
+        };
+        committer.start(slow).unwrap();
+        drop(committer);
+        assert!(is_over.load(Ordering::SeqCst));
     }
 }

@@ -35,7 +35,7 @@ pub use owner::OwnedPartition;
 pub use tail::EmbeddedTail;
 
 use appender::Appender;
-use entry::{aborted_key, epoch_key, open_key, record_key, topic_index};
+use entry::{OffsetKeys, epoch_key, open_key, topic_index};
 
 /// Files of the log's youngest level before they are merged.
 const LOG_FILES_UNMERGED: i32 = 16;
@@ -179,6 +179,8 @@ impl EmbeddedLog {
         options.set_write_buffer_size(64 * 1_024 * 1_024);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
         options.set_keep_log_file_num(2);
+        // Written over, not anew: blocks and pages are there already.
+        options.set_recycle_log_file_num(2);
         // A log is written once and read in order: merging its files more often than this only costs time.
         options.set_level_zero_file_num_compaction_trigger(LOG_FILES_UNMERGED);
         options.set_level_zero_slowdown_writes_trigger(2 * LOG_FILES_UNMERGED);
@@ -240,30 +242,28 @@ fn identity(db: &DB, partitions: u16, new_log_id: &str) -> Result<(String, u16),
 }
 
 fn load_slot(db: &DB, topic: Topic, partition: Partition) -> Result<Slot, String> {
-    let number = |key: Vec<u8>| -> Result<Option<i64>, String> {
+    let number = |key: &[u8]| -> Result<Option<i64>, String> {
         let value = db.get(key).map_err(|error| error.to_string())?;
         Ok(value.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?))))
     };
-    let last_key = record_key(topic, partition, i64::MAX);
+    let records = OffsetKeys::of_records(topic, partition);
+    let last_key = records.key(i64::MAX);
     let mut backwards = db.iterator(IteratorMode::From(&last_key, Direction::Reverse));
     let last = backwards.next().transpose().map_err(|error| error.to_string())?;
-    let end = last
-        .and_then(|(key, _)| entry::offset_of(topic, partition, &key))
-        .map_or(0, |last| last + 1);
+    let end = last.and_then(|(key, _)| records.offset_of(&key)).map_or(0, |last| last + 1);
     let mut aborted = BTreeMap::new();
-    let prefix = aborted_key(topic, partition, 0);
-    let prefix = &prefix[..prefix.len() - 8];
-    for item in db.iterator(IteratorMode::From(prefix, Direction::Forward)) {
+    let keys = OffsetKeys::of_aborted(topic, partition);
+    for item in db.iterator(IteratorMode::From(&keys.key(0), Direction::Forward)) {
         let (key, value) = item.map_err(|error| error.to_string())?;
-        let Some(first) = key.strip_prefix(prefix) else { break };
-        if let (Ok(first), Ok(last)) = (first.try_into(), (*value).try_into()) {
-            aborted.insert(i64::from_be_bytes(first), i64::from_be_bytes(last));
+        let Some(first) = keys.offset_of(&key) else { break };
+        if let Ok(last) = (*value).try_into() {
+            aborted.insert(first, i64::from_be_bytes(last));
         }
     }
-    let epoch = number(epoch_key(topic, partition))?.unwrap_or(0);
+    let epoch = number(&epoch_key(topic, partition))?.unwrap_or(0);
     let transaction = TransactionState {
         owner_epoch: u32::try_from(epoch).unwrap_or(0),
-        open_from: number(open_key(topic, partition))?.filter(|open| *open >= 0),
+        open_from: number(&open_key(topic, partition))?.filter(|open| *open >= 0),
         aborted,
     };
     Ok(Slot {

@@ -13,7 +13,7 @@ use schemas::partition::Partition;
 use schemas::topics::Topic;
 use tokio::sync::oneshot;
 
-use super::entry::{Kind, encode, record_key, topic_index};
+use super::entry::{Kind, OffsetKeys, encode, topic_index};
 use super::{EmbeddedLog, Inner};
 
 /// Intents waiting for the disk; beyond it ingest sheds load.
@@ -82,12 +82,14 @@ fn commit(inner: &Inner, group: Vec<Request>) {
     let mut batch = WriteBatch::default();
     let mut ends: BTreeMap<(usize, Partition), (Topic, i64)> = BTreeMap::new();
     let mut answers = Vec::with_capacity(group.len());
+    let mut value = Vec::new();
     for Request { intent, answer } in group {
         let key = (topic_index(intent.topic), intent.partition);
         let slot = inner.slot(intent.topic, intent.partition);
         let (_, end) = ends.entry(key).or_insert_with(|| (intent.topic, slot.end()));
-        let record = record_key(intent.topic, intent.partition, *end);
-        batch.put(record, encode(Kind::Record, now, &intent.value));
+        value.clear();
+        encode(Kind::Record, now, &intent.value, &mut value);
+        batch.put(OffsetKeys::of_records(intent.topic, intent.partition).key(*end), &value);
         answers.push((answer, *end));
         *end += 1;
     }

@@ -23,41 +23,59 @@ pub(super) fn topic_index(topic: Topic) -> usize {
     index.expect("every topic is in the table")
 }
 
-fn key(tag: u8, topic: Topic, partition: Partition, rest: &[u8]) -> Vec<u8> {
+/// Bytes of tag, topic and partition.
+const PREFIX_LENGTH: usize = 4;
+
+fn prefix(tag: u8, topic: Topic, partition: Partition) -> [u8; PREFIX_LENGTH] {
     let topic = u8::try_from(topic_index(topic)).expect("there are few topics");
-    [&[tag, topic][..], &partition.0.to_be_bytes(), rest].concat()
+    let [high, low] = partition.0.to_be_bytes();
+    [tag, topic, high, low]
 }
 
-/// Key of a record or marker.
-pub(super) fn record_key(topic: Topic, partition: Partition, offset: i64) -> Vec<u8> {
-    key(b'r', topic, partition, &offset.to_be_bytes())
-}
+/// The keys of one partition that end in an offset: they sort by it.
+#[derive(Clone, Copy)]
+pub(super) struct OffsetKeys([u8; PREFIX_LENGTH]);
 
-/// Key of an aborted transaction by its first offset.
-pub(super) fn aborted_key(topic: Topic, partition: Partition, first: i64) -> Vec<u8> {
-    key(b'a', topic, partition, &first.to_be_bytes())
+impl OffsetKeys {
+    /// Records and markers.
+    pub(super) fn of_records(topic: Topic, partition: Partition) -> Self {
+        Self(prefix(b'r', topic, partition))
+    }
+
+    /// Aborted transactions by their first offset.
+    pub(super) fn of_aborted(topic: Topic, partition: Partition) -> Self {
+        Self(prefix(b'a', topic, partition))
+    }
+
+    pub(super) fn key(self, offset: i64) -> [u8; PREFIX_LENGTH + 8] {
+        let mut key = [0; PREFIX_LENGTH + 8];
+        let (head, tail) = key.split_at_mut(PREFIX_LENGTH);
+        head.copy_from_slice(&self.0);
+        tail.copy_from_slice(&offset.to_be_bytes());
+        key
+    }
+
+    /// The offset in a key, if it is one of these.
+    pub(super) fn offset_of(self, key: &[u8]) -> Option<i64> {
+        key.strip_prefix(&self.0)?.try_into().ok().map(i64::from_be_bytes)
+    }
 }
 
 /// Key of the open transaction's first offset; -1 for none.
-pub(super) fn open_key(topic: Topic, partition: Partition) -> Vec<u8> {
-    key(b'o', topic, partition, &[])
+pub(super) fn open_key(topic: Topic, partition: Partition) -> [u8; PREFIX_LENGTH] {
+    prefix(b'o', topic, partition)
 }
 
 /// Key of the last owner's epoch.
-pub(super) fn epoch_key(topic: Topic, partition: Partition) -> Vec<u8> {
-    key(b'e', topic, partition, &[])
+pub(super) fn epoch_key(topic: Topic, partition: Partition) -> [u8; PREFIX_LENGTH] {
+    prefix(b'e', topic, partition)
 }
 
-/// Offset in a record key of this partition.
-pub(super) fn offset_of(topic: Topic, partition: Partition, key: &[u8]) -> Option<i64> {
-    let own = record_key(topic, partition, 0);
-    let offset = key.strip_prefix(&own[..own.len() - 8])?;
-    offset.try_into().ok().map(i64::from_be_bytes)
-}
-
-/// A record's value: kind, append time, payload.
-pub(super) fn encode(kind: Kind, append_time: Millis, payload: &[u8]) -> Vec<u8> {
-    [&[kind as u8][..], &append_time.0.to_be_bytes(), payload].concat()
+/// Appends a record's value to `buffer`: kind, append time, payload.
+pub(super) fn encode(kind: Kind, append_time: Millis, payload: &[u8], buffer: &mut Vec<u8>) {
+    buffer.push(kind as u8);
+    buffer.extend_from_slice(&append_time.0.to_be_bytes());
+    buffer.extend_from_slice(payload);
 }
 
 /// Kind, append time and payload.

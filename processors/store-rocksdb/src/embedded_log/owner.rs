@@ -15,7 +15,7 @@ use schemas::partition::Partition;
 use schemas::topics::Topic;
 use schemas::units::Millis;
 
-use super::entry::{Kind, aborted_key, encode, epoch_key, open_key, record_key};
+use super::entry::{Kind, OffsetKeys, encode, epoch_key, open_key};
 use super::{EmbeddedLog, Slot, TransactionState};
 
 /// Decisions returned by one read during recovery.
@@ -96,8 +96,10 @@ impl Transactions {
     /// Ends the open transaction with a marker; returns the marker's batch, to be written with it.
     fn marker(&self, batch: &mut WriteBatch, kind: Kind, first: i64, end: i64) {
         let now = (self.log.inner.clock)();
-        let key = record_key(self.topic, self.partition, end);
-        batch.put(key, encode(kind, now, &first.to_be_bytes()));
+        let keys = OffsetKeys::of_records(self.topic, self.partition);
+        let mut value = Vec::new();
+        encode(kind, now, &first.to_be_bytes(), &mut value);
+        batch.put(keys.key(end), value);
         batch.put(open_key(self.topic, self.partition), NONE.to_be_bytes());
     }
 
@@ -108,10 +110,12 @@ impl Transactions {
         let first = slot.end();
         let size = decisions.iter().map(|decision| decision.value.len() + RECORD_OVERHEAD).sum();
         let mut batch = WriteBatch::with_capacity_bytes(size);
-        let mut offset = first;
-        for decision in decisions {
-            let value = encode(Kind::Transactional, Millis(0), &decision.value);
-            batch.put(record_key(self.topic, self.partition, offset), value);
+        let keys = OffsetKeys::of_records(self.topic, self.partition);
+        let (mut offset, mut entry) = (first, Vec::new());
+        for OutgoingDecision { value, .. } in decisions {
+            entry.clear();
+            encode(Kind::Transactional, Millis(0), value, &mut entry);
+            batch.put(keys.key(offset), &entry);
             offset += 1;
         }
         batch.put(open_key(self.topic, self.partition), first.to_be_bytes());
@@ -166,7 +170,8 @@ impl Log for OwnedPartition {
         if let Some(first) = open {
             let end = slot.end();
             self.transactions().marker(&mut batch, Kind::Abort, first, end);
-            batch.put(aborted_key(topic, partition, first), (end - 1).to_be_bytes());
+            let key = OffsetKeys::of_aborted(topic, partition).key(first);
+            batch.put(key, (end - 1).to_be_bytes());
         }
         self.log.inner.write(batch, true).map_err(LogError::Unreachable)?;
         if let Some(first) = open {

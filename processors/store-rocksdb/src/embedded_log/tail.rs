@@ -1,14 +1,15 @@
 //! Reading committed records of a topic.
 
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use rocksdb::{IteratorMode, ReadOptions};
+use rocksdb::ReadOptions;
 use runtime::{CommittedRecord, Tail, TailError, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::Topic;
 
 use super::EmbeddedLog;
-use super::entry::{Kind, decode, offset_of, record_key, topic_index};
+use super::entry::{Kind, OffsetKeys, decode, topic_index};
 
 impl EmbeddedLog {
     /// Records of `from..until` that no aborted transaction holds, at most `records_max`, and the offset to
@@ -21,39 +22,50 @@ impl EmbeddedLog {
         until: i64,
         records_max: usize,
     ) -> Result<(Vec<CommittedRecord>, i64), String> {
+        let keys = OffsetKeys::of_records(topic, partition);
         let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(record_key(topic, partition, from));
-        options.set_iterate_upper_bound(record_key(topic, partition, until));
+        options.set_iterate_lower_bound(keys.key(from));
+        options.set_iterate_upper_bound(keys.key(until));
+        let aborted = self.aborted(topic, partition, from..until);
+        let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
         let mut records = Vec::new();
         let mut next = from;
-        for item in self.inner.db.iterator_opt(IteratorMode::Start, options) {
+        // Not the iterator that copies every key and value.
+        let mut entries = self.inner.db.raw_iterator_opt(options);
+        entries.seek_to_first();
+        while let Some((key, value)) = entries.item() {
             if records.len() >= records_max {
                 return Ok((records, next));
             }
-            let (key, value) = item.map_err(|error| error.to_string())?;
-            let offset = offset_of(topic, partition, &key).ok_or("a record key is damaged")?;
-            let (kind, append_time, payload) = decode(&value).ok_or("a record is damaged")?;
+            let offset = keys.offset_of(key).ok_or("a record key is damaged")?;
+            let (kind, append_time, payload) = decode(value).ok_or("a record is damaged")?;
             next = offset + 1;
             let is_committed = match kind {
                 Kind::Record => true,
-                Kind::Transactional => !self.is_aborted(topic, partition, offset),
+                Kind::Transactional => !is_aborted(offset),
                 Kind::Commit | Kind::Abort => false,
             };
             if is_committed {
-                records.push(CommittedRecord {
-                    partition,
-                    offset,
-                    append_time,
-                    value: payload.to_vec(),
-                });
+                let value = payload.to_vec();
+                records.push(CommittedRecord { partition, offset, append_time, value });
             }
+            entries.next();
         }
+        entries.status().map_err(|error| error.to_string())?;
         Ok((records, until.max(from)))
     }
 
-    fn is_aborted(&self, topic: Topic, partition: Partition, offset: i64) -> bool {
+    /// Aborted transactions with records in `offsets`.
+    fn aborted(
+        &self,
+        topic: Topic,
+        partition: Partition,
+        offsets: Range<i64>,
+    ) -> Vec<RangeInclusive<i64>> {
         let transaction = self.inner.slot(topic, partition).transaction();
-        transaction.aborted.range(..=offset).next_back().is_some_and(|(_, last)| offset <= *last)
+        let begun = transaction.aborted.range(..offsets.end);
+        let touching = begun.filter(|(_, last)| **last >= offsets.start);
+        touching.map(|(first, last)| *first..=*last).collect()
     }
 
     /// A tail of committed records of every partition of `topic`, which starts where `start` says.
