@@ -12,6 +12,7 @@ mod owners;
 mod payments;
 mod proof;
 
+mod serving;
 mod tails;
 mod views;
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::serve::ListenerExt as _;
 use clickhouse_views::ClickhouseViews;
 use ingest_api::{Archive, Intake, Settings, Verifier, Window};
 use log_kafka::election::Election;
@@ -26,6 +25,7 @@ use crate::failure::Failure;
 use crate::log_handle::LogHandle;
 use crate::owners::{Owners, ProcessorName};
 use crate::payments;
+use crate::serving;
 use crate::tails;
 use crate::views::{self, ViewContext};
 
@@ -299,19 +299,7 @@ impl Node {
         let taken = |error| Failure::unreachable(format!("{field} {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(taken)?;
         let bound = listener.local_addr().map_err(taken)?;
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no TCP_NODELAY");
-            }
-        });
-        let draining = self.draining.clone();
-        let server = axum::serve(listener, router)
-            .with_graceful_shutdown(async move { draining.cancelled().await });
-        self.servers.push(tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the HTTP server stopped");
-            }
-        }));
+        self.servers.push(tokio::spawn(serving::serve(listener, router, self.draining.clone())));
         Ok(bound)
     }
 
