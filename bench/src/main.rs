@@ -52,6 +52,9 @@ enum Command {
         stock: u32,
         #[arg(long, default_value_t = 1)]
         rounds: u32,
+        /// Then fold all decisions into a new store.
+        #[arg(long)]
+        restore: bool,
     },
 }
 
@@ -65,7 +68,7 @@ fn main() -> anyhow::Result<()> {
         Command::Scale(scale) => scale.run(&runtime),
         Command::Own(own) => own.run(&runtime),
         Command::Growth(growth) => growth.run(),
-        Command::HotDrop { brokers, intents, stock, rounds } => {
+        Command::HotDrop { brokers, intents, stock, rounds, restore } => {
             let folder = tempfile::tempdir()?;
             let log = match brokers {
                 Some(brokers) => runtime.block_on(OurLog::kafka(&brokers, 1))?,
@@ -85,6 +88,10 @@ fn main() -> anyhow::Result<()> {
                     decided.transactions,
                     decided.took
                 );
+            }
+            if restore {
+                let (decisions, took) = ours::restore(&log, &folder.path().join("restored"))?;
+                println!("{:.0}/s restored", report::per_second(decisions, took));
             }
             Ok(())
         }
