@@ -53,11 +53,16 @@ pub(crate) struct KafkaAppender {
     context: Context,
 }
 
+/// Requests on their way at once: what arrives meanwhile goes with the next one. So a burst is gathered and a lone buyer
+/// waits for nobody. Not `linger.ms`: the client spends its last millisecond polling without a pause.
+const IN_FLIGHT_MAX: &str = "2";
+
 fn create(settings: &KafkaSettings, context: Context) -> Result<Arc<IntentProducer>, KafkaError> {
     let config = settings.client(&[
         ("acks", "all"),
         ("enable.idempotence", "true"),
-        ("linger.ms", "1"),
+        ("linger.ms", "0"),
+        ("max.in.flight.requests.per.connection", IN_FLIGHT_MAX),
         ("compression.type", "lz4"),
         ("message.timeout.ms", "3000"),
         ("socket.timeout.ms", "3000"),
