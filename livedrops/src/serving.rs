@@ -1,7 +1,7 @@
 //! HTTP/1.1 on one listener, until it drains.
 //!
 //! Not `axum::serve`: it copies every route for each connection and first looks whether the client speaks HTTP/2. Both
-//! together were two thirds of the memory of a connection that only streams events.
+//! together were three quarters of the memory of a connection that only streams events.
 
 use std::io::{Error, ErrorKind};
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! A backlog's transactions, sent and committed by a thread of their own while their owner decides the next one.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 use crate::log::LogError;
 
@@ -14,15 +13,12 @@ type Publish = Box<dyn FnOnce() -> Outcome + Send>;
 struct Worker {
     transactions: Sender<Publish>,
     outcomes: Receiver<Outcome>,
-    thread: JoinHandle<()>,
+    is_busy: bool,
 }
 
 /// At most one transaction on its way. One whose outcome nobody asks for is waited for when this is dropped.
 #[derive(Debug, Default)]
-pub struct Committer {
-    worker: Option<Worker>,
-    is_busy: bool,
-}
+pub struct Committer(Option<Worker>);
 
 fn lost() -> LogError {
     LogError::Recover("the thread that commits has panicked".into())
@@ -37,24 +33,23 @@ impl Committer {
         &mut self,
         publish: impl FnOnce() -> Outcome + Send + 'static,
     ) -> Result<(), LogError> {
-        debug_assert!(!self.is_busy, "one transaction at a time");
-        if self.worker.is_none() {
-            self.worker = Some(Worker::start()?);
-        }
-        let worker = self.worker.as_ref().expect("it was started just now");
+        let worker = match &mut self.0 {
+            Some(worker) => worker,
+            none => none.insert(Worker::start()?),
+        };
+        debug_assert!(!worker.is_busy, "one transaction at a time");
         worker.transactions.send(Box::new(publish)).map_err(|_| lost())?;
-        self.is_busy = true;
+        worker.is_busy = true;
         Ok(())
     }
 
     /// Waits for the outcome; `None` where nothing is on its way.
     pub fn outcome(&mut self) -> Option<Outcome> {
-        if !std::mem::take(&mut self.is_busy) {
-            return None;
-        }
-        let outcome = self.worker.as_ref()?.outcomes.recv();
+        let worker = self.0.as_mut().filter(|worker| worker.is_busy)?;
+        worker.is_busy = false;
+        let outcome = worker.outcomes.recv();
         if outcome.is_err() {
-            self.worker = None; // the next transaction gets another thread
+            self.0 = None; // the next transaction gets another thread
         }
         Some(outcome.unwrap_or_else(|_| Err(lost())))
     }
@@ -63,14 +58,11 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         drop(self.outcome());
-        if let Some(Worker { transactions, thread, .. }) = self.worker.take() {
-            drop(transactions); // ends the thread
-            drop(thread.join());
-        }
     }
 }
 
 impl Worker {
+    /// Its thread ends when nobody can send to it any more.
     fn start() -> Result<Self, LogError> {
         let (transactions, queue) = channel::<Publish>();
         let (answers, outcomes) = channel();
@@ -82,8 +74,8 @@ impl Worker {
             }
         };
         let thread = std::thread::Builder::new().name("log-committer".into()).spawn(run);
-        let thread = thread.map_err(|error| LogError::Recover(error.to_string()))?;
-        Ok(Self { transactions, outcomes, thread })
+        thread.map_err(|error| LogError::Recover(error.to_string()))?;
+        Ok(Self { transactions, outcomes, is_busy: false })
     }
 }
 

@@ -63,8 +63,9 @@ impl EmbeddedLog {
         offsets: Range<i64>,
     ) -> Vec<RangeInclusive<i64>> {
         let transaction = self.inner.slot(topic, partition).transaction();
-        let begun = transaction.aborted.range(..offsets.end);
-        let touching = begun.filter(|(_, last)| **last >= offsets.start);
+        // Transactions do not overlap: the latest ones come first, and an older one ends before they begin.
+        let begun = transaction.aborted.range(..offsets.end).rev();
+        let touching = begun.take_while(|(_, last)| **last >= offsets.start);
         touching.map(|(first, last)| *first..=*last).collect()
     }
 
