@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::FxHashMap;
 use schemas::avro::{self, Codec};
 use schemas::decision::{PinnedSchema, schema_fingerprint};
+use schemas::ids::Hash;
 
 /// Why a registry gave no schema.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -46,13 +47,21 @@ pub enum SchemaProblem {
 /// Codecs by id, for one process. Ids never change their meaning, so they are kept for ever.
 pub struct SchemaBook {
     registry: Arc<dyn SchemaRegistry>,
-    codecs: Mutex<FxHashMap<u32, Arc<Codec>>>,
-    pinned: Vec<(u32, &'static str, PinnedSchema)>,
+    pinned: Vec<Pinned>,
+    others: Mutex<FxHashMap<u32, Arc<Codec>>>,
+}
+
+/// The schema this build writes a subject with. Nearly every record is read with it, so its codec is at hand.
+struct Pinned {
+    id: u32,
+    subject: &'static str,
+    fingerprint: Hash,
+    codec: Arc<Codec>,
 }
 
 impl std::fmt::Debug for SchemaBook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("SchemaBook").field("pinned", &self.pinned).finish_non_exhaustive()
+        formatter.debug_struct("SchemaBook").field("pins", &self.pins()).finish_non_exhaustive()
     }
 }
 
@@ -63,19 +72,16 @@ impl SchemaBook {
     /// Where the registry is away or lacks one of them.
     pub fn open(registry: Arc<dyn SchemaRegistry>) -> Result<Self, RegistryError> {
         let mut pinned = Vec::new();
-        let mut codecs = FxHashMap::default();
         for topic in schemas::topics::ALL {
             let schema = avro::current(topic.subject)
                 .ok_or_else(|| RegistryError::NotRegistered(topic.subject.to_owned()))?;
             let id = registry.id_of(schema.subject, schema.text)?;
             let codec = Codec::parse(schema.text)
                 .map_err(|_| RegistryError::NotRegistered(topic.subject.to_owned()))?;
-            codecs.insert(id, Arc::new(codec));
-            let pin =
-                PinnedSchema { id: id.cast_signed(), fingerprint: schema_fingerprint(schema.text) };
-            pinned.push((id, topic.subject, pin));
+            let (subject, fingerprint) = (topic.subject, schema_fingerprint(schema.text));
+            pinned.push(Pinned { id, subject, fingerprint, codec: Arc::new(codec) });
         }
-        Ok(Self { registry, codecs: Mutex::new(codecs), pinned })
+        Ok(Self { registry, pinned, others: Mutex::default() })
     }
 
     /// Id under which this build writes records of `subject`.
@@ -84,14 +90,22 @@ impl SchemaBook {
     /// For a subject of no topic.
     #[must_use]
     pub fn write_id(&self, subject: &str) -> u32 {
-        let known = self.pinned.iter().find(|(_, pinned, _)| *pinned == subject);
-        known.expect("every topic's subject is pinned").0
+        self.pinned(subject).id
+    }
+
+    fn pinned(&self, subject: &str) -> &Pinned {
+        let known = self.pinned.iter().find(|pinned| pinned.subject == subject);
+        known.expect("every topic's subject is pinned")
     }
 
     /// What `owner_started` records.
     #[must_use]
     pub fn pins(&self) -> Vec<PinnedSchema> {
-        self.pinned.iter().map(|(_, _, pin)| pin.clone()).collect()
+        let pin = |pinned: &Pinned| PinnedSchema {
+            id: pinned.id.cast_signed(),
+            fingerprint: pinned.fingerprint,
+        };
+        self.pinned.iter().map(pin).collect()
     }
 
     /// The codec of a record written with schema `id`, which must be of the record type of `subject`.
@@ -99,12 +113,16 @@ impl SchemaBook {
     /// # Errors
     /// [`SchemaProblem`] says whether the record is poison or the reader has to wait.
     pub fn codec(&self, id: u32, subject: &str) -> Result<Arc<Codec>, SchemaProblem> {
-        let known = self.codecs.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        let pinned = self.pinned(subject);
+        if id == pinned.id {
+            return Ok(pinned.codec.clone());
+        }
+        let known = self.others.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
         let codec = match known {
             Some(codec) => codec,
             None => self.fetch(id)?,
         };
-        let expected = self.record_name(subject);
+        let expected = pinned.codec.name();
         if codec.name() == expected {
             Ok(codec)
         } else {
@@ -113,12 +131,6 @@ impl SchemaBook {
                 codec.name()
             )))
         }
-    }
-
-    fn record_name(&self, subject: &str) -> String {
-        let id = self.write_id(subject);
-        let codecs = self.codecs.lock().unwrap_or_else(PoisonError::into_inner);
-        codecs.get(&id).map(|codec| codec.name().to_owned()).unwrap_or_default()
     }
 
     fn fetch(&self, id: u32) -> Result<Arc<Codec>, SchemaProblem> {
@@ -130,15 +142,15 @@ impl SchemaBook {
             SchemaProblem::Poison(format!("schema {id} cannot be used: {error}"))
         })?;
         let codec = Arc::new(codec);
-        let mut codecs = self.codecs.lock().unwrap_or_else(PoisonError::into_inner);
-        codecs.insert(id, codec.clone());
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.insert(id, codec.clone());
         Ok(codec)
     }
 
     /// An unknown id is the record's fault only while the registry still knows the ids we rely on; a
     /// registry that came back empty would turn every record of a newer producer into poison.
     fn judge_unknown(&self, id: u32) -> SchemaProblem {
-        for (pinned, subject, _) in &self.pinned {
+        for Pinned { id: pinned, subject, .. } in &self.pinned {
             match self.registry.text_of(*pinned) {
                 Ok(Some(_)) => {}
                 Ok(None) => {

@@ -15,7 +15,7 @@ use crate::status::PartitionState;
 use crate::store::{Position, STORE_FORMAT, Store};
 
 /// Decisions folded between two store writes.
-const FOLD_RECORDS: usize = 10_000;
+const FOLD_RECORDS: usize = 1_000;
 
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Fence → fold to the high watermark → commit `owner_started` → go on at the next intent.
@@ -131,20 +131,16 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if let Some(genesis) = &decision.genesis {
             self.check_genesis(genesis, log_id)?;
         }
-        self.position = Position {
-            next_decision_offset: offset + 1,
-            next_intent_offset: if is_on(Defect::RedecideOnRecovery) {
-                self.position.next_intent_offset
-            } else {
-                header.next_intent_offset
-            },
-            seq: header.seq,
-            epoch: header.epoch,
-            log_time_ms: header.log_time.0,
-            logic_version: header.logic_version,
-            chain: link.0,
-            ..self.position.clone()
-        };
+        let position = &mut self.position;
+        position.next_decision_offset = offset + 1;
+        if !is_on(Defect::RedecideOnRecovery) {
+            position.next_intent_offset = header.next_intent_offset;
+        }
+        position.seq = header.seq;
+        position.epoch = header.epoch;
+        position.log_time_ms = header.log_time.0;
+        position.logic_version = header.logic_version;
+        position.chain = link.0;
         for change in decision.body.map(P::changes).into_iter().flatten() {
             self.overlay.apply(change)?;
         }

@@ -19,7 +19,7 @@ use super::entry::{Kind, OffsetKeys, encode, epoch_key, open_key};
 use super::{EmbeddedLog, Slot, TransactionState};
 
 /// Decisions returned by one read during recovery.
-const READ_RECORDS_MAX: usize = 4_096;
+const READ_RECORDS_MAX: usize = 1_024;
 /// No transaction is open.
 const NONE: i64 = -1;
 /// Roughly what key, kind, time and lengths add to a record in a batch.
