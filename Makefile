@@ -2,7 +2,7 @@
 #
 # Every cargo call takes the whole workspace: features of build tools unify over what is selected, and another
 # selection would compile RocksDB anew. One profile, one target folder outside the checkout: a fresh clone on a
-# used machine builds in a minute or two.
+# used machine builds in two to four minutes.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/live-drops/target

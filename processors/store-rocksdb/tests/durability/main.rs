@@ -128,7 +128,7 @@ fn a_fenced_owner_can_neither_write_nor_commit() {
 
 /// So large a transaction is written and committed by a thread of its own.
 #[test]
-fn a_backlogs_transaction_becomes_visible_as_a_whole_and_a_fenced_one_not_at_all() {
+fn a_backlogs_transaction_is_committed_and_nothing_of_a_fenced_one_is_visible() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
     let backlog = || vec![decision(b"many"); BACKLOG_MIN];
