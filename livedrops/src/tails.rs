@@ -10,11 +10,11 @@ use std::time::Duration;
 use ingest_api::Window;
 use ingest_api::window::OrderDecided;
 use runtime::{CommittedRecord, SchemaBook, Tail, TailStart};
+use schemas::avro::Datum;
 use schemas::decision::Decision;
 use schemas::framing;
 use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, Topic};
-use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// What is wrong with it, for an operator: our own writer wrote it.
-pub(crate) fn read_decision<B: DeserializeOwned>(
+pub(crate) fn read_decision<B: Datum>(
     schemas: &SchemaBook,
     topic: Topic,
     value: &[u8],

@@ -13,11 +13,11 @@ use std::time::Duration;
 use clickhouse_views::{ClickhouseViews, DecisionFact, InsertedRange, facts_of};
 use postgres_views::{Placed, PostgresViews, ViewError};
 use runtime::{CommittedRecord, SchemaBook, Tail, TailStart};
+use schemas::avro::Datum;
 use schemas::follow::FollowBody;
 use schemas::order::OrderBody;
 use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, Topic};
-use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
 use crate::failure::Failure;
@@ -71,7 +71,7 @@ impl ViewContext {
         thread.spawn(run).map_err(|error| Failure::unreachable(format!("no thread: {error}")))
     }
 
-    fn place<B: DeserializeOwned>(
+    fn place<B: Datum>(
         &self,
         topic: Topic,
         records: Vec<CommittedRecord>,
@@ -85,7 +85,7 @@ impl ViewContext {
 
     /// Tails `topic` from where `positions` say. This thread reads and decodes the next batch while another applies
     /// the last: a rebuild keeps both busy.
-    fn follow<B: DeserializeOwned + Send>(
+    fn follow<B: Datum + Send>(
         &self,
         topic: Topic,
         positions: &BTreeMap<Partition, i64>,
@@ -112,7 +112,7 @@ impl ViewContext {
     }
 
     /// Hands over what has gathered within the pace's linger, as long as that is wanted.
-    fn read<B: DeserializeOwned>(
+    fn read<B: Datum>(
         &self,
         mut tail: Box<dyn Tail>,
         topic: Topic,

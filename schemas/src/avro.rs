@@ -1,14 +1,16 @@
 //! Avro text and codecs: which versions exist, which one we write, and how any of them is read.
 
 mod datum;
+mod records;
 
 use std::fmt;
 use std::sync::LazyLock;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_avro_fast::ser::SerializerConfig;
 use serde_json::Value;
+
+pub use datum::{Datum, Reader};
+pub(crate) use datum::{words, wrappers, write_text};
 
 use crate::topics::{FOLLOW_DECISIONS, FOLLOW_INTENTS, ORDER_DECISIONS, ORDER_INTENTS};
 
@@ -86,6 +88,11 @@ impl AvroError {
     pub fn new(error: impl fmt::Display) -> Self {
         Self(error.to_string())
     }
+
+    #[cold]
+    pub(crate) fn unknown_word(enumeration: &str, word: &[u8]) -> Self {
+        Self(format!("`{}` is no {enumeration}", word.escape_ascii()))
+    }
 }
 
 /// A parsed schema that encodes and decodes serde types.
@@ -127,10 +134,9 @@ impl Codec {
     ///
     /// # Panics
     /// Where `value` does not fit the schema: a mistake in this crate that its round-trip test finds.
-    pub fn encode<T: Serialize>(&self, value: &T, buffer: &mut Vec<u8>) {
+    pub fn encode<T: Datum>(&self, value: &T, buffer: &mut Vec<u8>) {
         if self.is_current {
-            let written = value.serialize(&mut datum::Writer(buffer));
-            return written.expect("the record types use what our schemas use");
+            return value.write(buffer);
         }
         let start = std::mem::take(buffer);
         *buffer = serde_avro_fast::to_datum(value, start, &mut SerializerConfig::new(&self.schema))
@@ -141,9 +147,9 @@ impl Codec {
     ///
     /// # Errors
     /// Where the bytes are not such a datum.
-    pub fn decode<T: DeserializeOwned>(&self, datum: &[u8]) -> Result<T, AvroError> {
+    pub fn decode<T: Datum>(&self, datum: &[u8]) -> Result<T, AvroError> {
         if self.is_current {
-            return T::deserialize(&mut datum::Reader(datum));
+            return T::read(&mut Reader::new(datum));
         }
         serde_avro_fast::from_datum_slice(datum, &self.schema).map_err(AvroError::new)
     }

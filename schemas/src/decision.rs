@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::avro::words;
 use crate::framing;
 use crate::ids::{Chain, Hash, IntentId};
 use crate::units::Millis;
@@ -13,8 +14,7 @@ pub const LOG_FORMAT: i32 = 1;
 pub const CHAIN_LENGTH: usize = 16;
 
 /// What a decision record is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// First record of the partition.
     Genesis,
@@ -32,21 +32,15 @@ pub enum Outcome {
     Undecodable,
 }
 
-impl Outcome {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Genesis => "genesis",
-            Self::OwnerStarted => "owner_started",
-            Self::Changed => "changed",
-            Self::Refused => "refused",
-            Self::Replayed => "replayed",
-            Self::KeyReused => "key_reused",
-            Self::Undecodable => "undecodable",
-        }
-    }
-}
+words!(Outcome {
+    Genesis = "genesis",
+    OwnerStarted = "owner_started",
+    Changed = "changed",
+    Refused = "refused",
+    Replayed = "replayed",
+    KeyReused = "key_reused",
+    Undecodable = "undecodable",
+});
 
 /// Where a decision stands in its partition, who made it and when.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

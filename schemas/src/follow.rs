@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::avro::words;
 use crate::ids::{CreatorId, IntentId, UserId};
 use crate::units::{Millis, Units};
 
 /// What a follow intent asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FollowIntentKind {
     /// Start following.
     Follow,
@@ -16,6 +16,12 @@ pub enum FollowIntentKind {
     /// The owner moves log time on.
     Tick,
 }
+
+words!(FollowIntentKind {
+    Follow = "follow",
+    Unfollow = "unfollow",
+    Tick = "tick",
+});
 
 /// Whom it is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::avro::wrappers;
 use crate::partition::murmur2;
 
 /// Reads 16 bytes from Avro `fixed`, whether the decoder lends or owns them.
@@ -41,6 +42,8 @@ macro_rules! sixteen_bytes {
                 deserializer.deserialize_bytes(SixteenBytes).map(Self)
             }
         }
+
+        wrappers!($name);
 
         impl fmt::Debug for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

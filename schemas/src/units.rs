@@ -5,6 +5,8 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
+use crate::avro::wrappers;
+
 /// Milliseconds since the Unix epoch, or a length in milliseconds.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -95,6 +97,8 @@ pub struct Money {
     /// Three capital letters.
     pub currency: Currency,
 }
+
+wrappers!(Millis, Units, MinorUnits);
 
 /// ISO 4217. Short, hence without an allocation of its own in every order.
 pub type Currency = CompactString;

@@ -1,12 +1,10 @@
 use std::fmt::Debug;
 
-use schemas::avro::Codec;
+use schemas::avro::{Codec, Datum};
 use schemas::decision::Outcome;
 use schemas::ids::IntentId;
 use schemas::topics::Topic;
 use schemas::units::Millis;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::{ReadFailed, Row, RowChange, Rows, Stamp, Timer};
 
@@ -60,7 +58,7 @@ pub trait Processor: Send + Sync + 'static {
     /// What is kept.
     type Row: Row;
     /// What a decision record holds beside its header.
-    type Body: Clone + PartialEq + Debug + Serialize + DeserializeOwned + Send;
+    type Body: Clone + PartialEq + Debug + Datum + Send;
 
     /// Names, topics, tables.
     const TOPOLOGY: Topology;

@@ -2,224 +2,49 @@
 //!
 //! Our schemas use little of Avro: records whose fields stand in the order of the struct, `int`, `long`, `boolean`,
 //! `string`, 16-byte `fixed`, arrays, and unions `[null, T]`. So the bytes follow from the Rust type alone, and a field
-//! costs a few instructions instead of a look-up by name: it was the largest part of a decision. What is written with
-//! another version of a schema is read by the library, which compares the two. A test holds these bytes against those
-//! of two independent encoders (Apache Avro 1.12 specification, "Binary Encoding").
+//! costs a few instructions instead of a look-up by name. They do not go through serde either: its layers between a
+//! record and its fields are not inlined, and were most of the time that a record took. What is written with another
+//! version of a schema is read by the library, which compares the two. A test holds these bytes against those of two
+//! independent encoders (Apache Avro 1.12 specification, "Binary Encoding").
 
-use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
-use serde::ser::{self, Impossible, Serialize};
+use compact_str::CompactString;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smallvec::{Array, SmallVec};
 
 use super::AvroError;
 
-/// Bytes of every `fixed`.
-const FIXED_LENGTH: usize = 16;
 /// Bytes of the longest 64-bit number.
 const NUMBER_LENGTH_MAX: usize = 10;
 
-impl ser::Error for AvroError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::new(message)
-    }
+/// A value whose Avro bytes follow from its type. By serde it is read where another version of the schema wrote it.
+pub trait Datum: Serialize + DeserializeOwned {
+    /// Appends its bytes.
+    fn write(&self, buffer: &mut Vec<u8>);
+
+    /// Reads it back from where the reader stands.
+    ///
+    /// # Errors
+    /// Where the bytes are not such a value.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError>;
 }
 
-impl de::Error for AvroError {
-    fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::new(message)
-    }
+/// Bytes that are read from their beginning.
+#[derive(Debug)]
+pub struct Reader<'a>(&'a [u8]);
+
+#[cold]
+fn malformed(why: &str) -> AvroError {
+    AvroError::new(why)
 }
 
-/// Appends data to a buffer.
-pub(super) struct Writer<'a>(pub(super) &'a mut Vec<u8>);
-
-impl Writer<'_> {
-    #[inline]
-    fn number(&mut self, value: i64) {
-        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-        while rest >= 0x80 {
-            self.0.push(rest.to_le_bytes()[0] | 0x80);
-            rest >>= 7;
-        }
-        self.0.push(rest.to_le_bytes()[0]);
-    }
-
-    #[inline]
-    fn length(&mut self, length: usize) {
-        self.number(i64::try_from(length).expect("nothing in memory is longer than an i64"));
-    }
-}
-
-fn unused<T>(what: &str) -> Result<T, AvroError> {
-    Err(AvroError::new(format!("our schemas have no {what}")))
-}
-
-macro_rules! not_in_our_schemas {
-    ($($method:ident($($argument:ty),*) -> $result:ty;)+) => {
-        $(fn $method(self $(, _: $argument)*) -> Result<$result, AvroError> {
-            unused(stringify!($method))
-        })+
-    };
-}
-
-macro_rules! numbers {
-    ($($method:ident $number:ty),+) => {
-        $(#[inline]
-        fn $method(self, value: $number) -> Result<(), AvroError> {
-            self.number(i64::from(value));
-            Ok(())
-        })+
-    };
-}
-
-impl ser::Serializer for &mut Writer<'_> {
-    type Ok = ();
-    type Error = AvroError;
-    type SerializeSeq = Self;
-    type SerializeStruct = Self;
-    type SerializeTuple = Impossible<(), AvroError>;
-    type SerializeTupleStruct = Impossible<(), AvroError>;
-    type SerializeTupleVariant = Impossible<(), AvroError>;
-    type SerializeMap = Impossible<(), AvroError>;
-    type SerializeStructVariant = Impossible<(), AvroError>;
-
-    numbers!(serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64, serialize_u8 u8,
-        serialize_u16 u16, serialize_u32 u32);
-
-    #[inline]
-    fn serialize_bool(self, value: bool) -> Result<(), AvroError> {
-        self.0.push(u8::from(value));
-        Ok(())
+impl<'a> Reader<'a> {
+    pub(super) fn new(datum: &'a [u8]) -> Self {
+        Self(datum)
     }
 
     #[inline]
-    fn serialize_str(self, value: &str) -> Result<(), AvroError> {
-        self.length(value.len());
-        self.0.extend_from_slice(value.as_bytes());
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_bytes(self, value: &[u8]) -> Result<(), AvroError> {
-        if value.len() != FIXED_LENGTH {
-            return unused("bytes of another length than 16");
-        }
-        self.0.extend_from_slice(value);
-        Ok(())
-    }
-
-    #[inline]
-    fn serialize_none(self) -> Result<(), AvroError> {
-        self.number(0);
-        Ok(())
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), AvroError> {
-        self.number(1);
-        value.serialize(self)
-    }
-
-    /// Enumerations are strings in our schemas: adding a symbol to an Avro `enum` would break old readers.
-    fn serialize_unit_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        word: &'static str,
-    ) -> Result<(), AvroError> {
-        self.serialize_str(word)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), AvroError> {
-        value.serialize(self)
-    }
-
-    /// One block, and the empty one that ends an array.
-    #[inline]
-    fn serialize_seq(self, length: Option<usize>) -> Result<Self, AvroError> {
-        match length {
-            Some(0) => Ok(self),
-            Some(length) => {
-                self.length(length);
-                Ok(self)
-            }
-            None => unused("sequence of unknown length"),
-        }
-    }
-
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, AvroError> {
-        Ok(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _: &'static str,
-        _: u32,
-        _: &'static str,
-        _: &T,
-    ) -> Result<(), AvroError> {
-        unused("variant with a value")
-    }
-
-    not_in_our_schemas! {
-        serialize_u64(u64) -> ();
-        serialize_f32(f32) -> ();
-        serialize_f64(f64) -> ();
-        serialize_char(char) -> ();
-        serialize_unit() -> ();
-        serialize_unit_struct(&'static str) -> ();
-        serialize_tuple(usize) -> Self::SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant;
-        serialize_map(Option<usize>) -> Self::SerializeMap;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant;
-    }
-
-    fn is_human_readable(&self) -> bool {
-        false
-    }
-}
-
-impl ser::SerializeSeq for &mut Writer<'_> {
-    type Ok = ();
-    type Error = AvroError;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), AvroError> {
-        value.serialize(&mut **self)
-    }
-
-    #[inline]
-    fn end(self) -> Result<(), AvroError> {
-        self.number(0);
-        Ok(())
-    }
-}
-
-impl ser::SerializeStruct for &mut Writer<'_> {
-    type Ok = ();
-    type Error = AvroError;
-
-    fn serialize_field<T: Serialize + ?Sized>(
-        &mut self,
-        _: &'static str,
-        value: &T,
-    ) -> Result<(), AvroError> {
-        value.serialize(&mut **self)
-    }
-
-    fn end(self) -> Result<(), AvroError> {
-        Ok(())
-    }
-}
-
-/// Reads data from its beginning.
-pub(super) struct Reader<'de>(pub(super) &'de [u8]);
-
-impl<'de> Reader<'de> {
-    #[inline]
-    fn take(&mut self, length: usize) -> Result<&'de [u8], AvroError> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], AvroError> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or_else(too_short)?;
         self.0 = rest;
         Ok(taken)
@@ -234,172 +59,310 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn number(&mut self) -> Result<i64, AvroError> {
-        let mut value = 0_u64;
-        for index in 0..NUMBER_LENGTH_MAX {
-            let byte = self.byte()?;
+        let first = self.byte()?;
+        let value = if first & 0x80 == 0 { u64::from(first) } else { self.long_number(first)? };
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    fn long_number(&mut self, first: u8) -> Result<u64, AvroError> {
+        let mut value = u64::from(first & 0x7f);
+        for (index, byte) in self.0.iter().enumerate().take(NUMBER_LENGTH_MAX - 1) {
             let bits = u64::from(byte & 0x7f);
             // The tenth byte holds the one bit that is left.
-            if index == NUMBER_LENGTH_MAX - 1 && bits > 1 {
-                break;
+            if index == NUMBER_LENGTH_MAX - 2 && *byte > 1 {
+                return Err(malformed("a number is longer than 64 bits"));
             }
-            value |= bits << (7 * index);
+            value |= bits << (7 * (index + 1));
             if byte & 0x80 == 0 {
-                return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+                self.0 = &self.0[index + 1..];
+                return Ok(value);
             }
         }
-        Err(AvroError::new("a number is longer than 64 bits"))
+        Err(too_short())
     }
 
     #[inline]
-    fn text(&mut self) -> Result<&'de str, AvroError> {
+    pub(crate) fn text(&mut self) -> Result<&'a [u8], AvroError> {
         let length = self.number()?;
-        let length = usize::try_from(length).map_err(|_| AvroError::new("a negative length"))?;
-        std::str::from_utf8(self.take(length)?).map_err(AvroError::new)
+        let length = usize::try_from(length).map_err(|_| malformed("a negative length"))?;
+        self.take(length)
+    }
+
+    /// The items of an array, in blocks that say how many they hold.
+    #[inline]
+    fn items<T: Datum>(&mut self, mut push: impl FnMut(T)) -> Result<(), AvroError> {
+        loop {
+            let count = self.number()?;
+            if count == 0 {
+                return Ok(());
+            }
+            if count < 0 {
+                self.number()?; // the block's length in bytes
+            }
+            for _ in 0..count.unsigned_abs() {
+                push(T::read(self)?);
+            }
+        }
     }
 }
 
+#[cold]
 fn too_short() -> AvroError {
-    AvroError::new("the record ends too early")
+    malformed("the record ends too early")
 }
 
-macro_rules! read_numbers {
-    ($($method:ident),+) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-            visitor.visit_i64(self.number()?)
-        })+
+#[inline]
+fn write_number(value: i64, buffer: &mut Vec<u8>) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    if rest < 0x80 {
+        return buffer.push(rest.to_le_bytes()[0]);
+    }
+    let (mut bytes, mut length) = ([0; NUMBER_LENGTH_MAX], 0);
+    while rest >= 0x80 {
+        bytes[length] = rest.to_le_bytes()[0] | 0x80;
+        rest >>= 7;
+        length += 1;
+    }
+    bytes[length] = rest.to_le_bytes()[0];
+    buffer.extend_from_slice(&bytes[..=length]);
+}
+
+#[inline]
+fn write_length(length: usize, buffer: &mut Vec<u8>) {
+    write_number(i64::try_from(length).expect("nothing in memory is longer than an i64"), buffer);
+}
+
+#[inline]
+pub(crate) fn write_text(text: &str, buffer: &mut Vec<u8>) {
+    write_length(text.len(), buffer);
+    buffer.extend_from_slice(text.as_bytes());
+}
+
+/// One block, and the empty one that ends an array.
+#[inline]
+fn write_items<T: Datum>(items: &[T], buffer: &mut Vec<u8>) {
+    if !items.is_empty() {
+        write_length(items.len(), buffer);
+        items.iter().for_each(|item| item.write(buffer));
+    }
+    buffer.push(0);
+}
+
+impl Datum for i64 {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        write_number(*self, buffer);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        reader.number()
+    }
+}
+
+impl Datum for i32 {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        write_number(i64::from(*self), buffer);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        Self::try_from(reader.number()?).map_err(|_| malformed("an int is longer than 32 bits"))
+    }
+}
+
+impl Datum for bool {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.push(u8::from(*self));
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        match reader.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(malformed("a boolean is neither 0 nor 1")),
+        }
+    }
+}
+
+/// Avro `fixed`.
+impl Datum for [u8; 16] {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        buffer.extend_from_slice(self);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        let (bytes, rest) = reader.0.split_first_chunk().ok_or_else(too_short)?;
+        reader.0 = rest;
+        Ok(*bytes)
+    }
+}
+
+macro_rules! texts {
+    ($($text:ty),+) => {$(
+        impl Datum for $text {
+            #[inline]
+            fn write(&self, buffer: &mut Vec<u8>) {
+                write_text(self, buffer);
+            }
+
+            #[inline]
+            fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+                std::str::from_utf8(reader.text()?).map(Self::from).map_err(AvroError::new)
+            }
+        }
+    )+};
+}
+
+texts!(String, CompactString);
+
+impl<T: Datum> Datum for Option<T> {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        match self {
+            None => buffer.push(0),
+            Some(value) => {
+                write_number(1, buffer);
+                value.write(buffer);
+            }
+        }
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        match reader.number()? {
+            0 => Ok(None),
+            1 => T::read(reader).map(Some),
+            _ => Err(malformed("a union has two branches, null and a value")),
+        }
+    }
+}
+
+impl<T: Datum> Datum for Vec<T> {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        write_items(self, buffer);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        let mut items = Self::new();
+        // Most arrays have one item: a vector that is pushed to makes room for four.
+        reader.items(|item| {
+            if items.capacity() == 0 {
+                items.reserve_exact(1);
+            }
+            items.push(item);
+        })?;
+        Ok(items)
+    }
+}
+
+impl<A: Array> Datum for SmallVec<A>
+where
+    A::Item: Datum,
+{
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        write_items(self, buffer);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        let mut items = Self::new();
+        reader.items(|item| items.push(item))?;
+        Ok(items)
+    }
+}
+
+/// Types that are on the log as what they wrap.
+macro_rules! wrappers {
+    ($($wrapper:ty),+ $(,)?) => {$(
+        impl $crate::avro::Datum for $wrapper {
+            #[inline]
+            fn write(&self, buffer: &mut Vec<u8>) {
+                self.0.write(buffer);
+            }
+
+            #[inline]
+            fn read(reader: &mut $crate::avro::Reader<'_>) -> Result<Self, $crate::avro::AvroError> {
+                $crate::avro::Datum::read(reader).map(Self)
+            }
+        }
+    )+};
+}
+
+/// Records, their fields in the order of the schema. A field that is left out does not compile.
+macro_rules! records {
+    ($($name:ident $(<$parameter:ident>)? { $($field:ident),+ $(,)? })+) => {$(
+        impl $(<$parameter: Datum>)? Datum for $name $(<$parameter>)? {
+            fn write(&self, buffer: &mut Vec<u8>) {
+                let Self { $($field),+ } = self;
+                $($field.write(buffer);)+
+            }
+
+            fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+                // Expressions of a struct literal are evaluated as they are written.
+                Ok(Self { $($field: Datum::read(reader)?),+ })
+            }
+        }
+    )+};
+}
+
+/// An enumeration and its words, which are strings in our schemas: adding a symbol to an Avro `enum` would break old
+/// readers. The words are the same in JSON.
+macro_rules! words {
+    ($name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        impl $name {
+            /// The word on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+
+            #[inline]
+            fn from_word(word: &[u8]) -> Option<Self> {
+                $(if word == $word.as_bytes() {
+                    return Some(Self::$variant);
+                })+
+                None
+            }
+        }
+
+        impl $crate::avro::Datum for $name {
+            #[inline]
+            fn write(&self, buffer: &mut Vec<u8>) {
+                $crate::avro::write_text(self.as_str(), buffer);
+            }
+
+            #[inline]
+            fn read(reader: &mut $crate::avro::Reader<'_>) -> Result<Self, $crate::avro::AvroError> {
+                let word = reader.text()?;
+                Self::from_word(word).ok_or_else(|| $crate::avro::AvroError::unknown_word(stringify!($name), word))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::from_word(word.as_bytes()).ok_or_else(|| serde::de::Error::unknown_variant(&word, &[$($word),+]))
+            }
+        }
     };
 }
 
-impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
-    type Error = AvroError;
-
-    read_numbers!(
-        deserialize_i8,
-        deserialize_i16,
-        deserialize_i32,
-        deserialize_i64,
-        deserialize_u8,
-        deserialize_u16,
-        deserialize_u32
-    );
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        match self.byte()? {
-            0 => visitor.visit_bool(false),
-            1 => visitor.visit_bool(true),
-            other => Err(AvroError::new(format!("{other} is no boolean"))),
-        }
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        visitor.visit_borrowed_str(self.text()?)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        self.deserialize_str(visitor)
-    }
-
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        visitor.visit_borrowed_bytes(self.take(FIXED_LENGTH)?)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        match self.number()? {
-            0 => visitor.visit_none(),
-            1 => visitor.visit_some(self),
-            other => Err(AvroError::new(format!("a union has no branch {other}"))),
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, AvroError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, AvroError> {
-        let word: StrDeserializer<'_, AvroError> = self.text()?.into_deserializer();
-        visitor.visit_enum(word)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, AvroError> {
-        visitor.visit_seq(Fields { reader: self, left: fields.len() })
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, AvroError> {
-        visitor.visit_seq(Blocks { reader: self, left: 0 })
-    }
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, AvroError> {
-        unused("type that is known only from the data")
-    }
-
-    serde::forward_to_deserialize_any! {
-        u64 i128 u128 f32 f64 char byte_buf unit unit_struct tuple tuple_struct map identifier ignored_any
-    }
-
-    fn is_human_readable(&self) -> bool {
-        false
-    }
-}
-
-/// The fields of a record.
-struct Fields<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    left: usize,
-}
-
-impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
-    type Error = AvroError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, AvroError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        self.left -= 1;
-        seed.deserialize(&mut *self.reader).map(Some)
-    }
-}
-
-/// The items of an array, in blocks that say how many they hold.
-struct Blocks<'a, 'de> {
-    reader: &'a mut Reader<'de>,
-    left: u64,
-}
-
-impl<'de> de::SeqAccess<'de> for Blocks<'_, 'de> {
-    type Error = AvroError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, AvroError> {
-        if self.left == 0 {
-            let count = self.reader.number()?;
-            if count == 0 {
-                return Ok(None);
-            }
-            if count < 0 {
-                self.reader.number()?; // the block's length in bytes
-            }
-            self.left = count.unsigned_abs();
-        }
-        self.left -= 1;
-        seed.deserialize(&mut *self.reader).map(Some)
-    }
-}
+pub(super) use records;
+pub(crate) use {words, wrappers};

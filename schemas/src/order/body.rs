@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::avro::words;
 use crate::ids::{DropId, Hash, OrderId, UserId, VariantId};
 
 use super::{BuyerRow, DropEvent, DropRow, OrderRow, Refusal, StockRow};
@@ -52,8 +53,7 @@ pub struct CommandRow {
 }
 
 /// What a continuation does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ContinuationKind {
     /// Offers released units to waiting buyers.
     Offer,
@@ -70,6 +70,16 @@ pub enum ContinuationKind {
     /// Forgets a settled drop's orders.
     Archive,
 }
+
+words!(ContinuationKind {
+    Offer = "offer",
+    ParkOffers = "park_offers",
+    RearmOffers = "rearm_offers",
+    EndWaitlist = "end_waitlist",
+    Abort = "abort",
+    CheckSettled = "check_settled",
+    Archive = "archive",
+});
 
 /// Work that one record cannot hold; drained before anything else, oldest first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

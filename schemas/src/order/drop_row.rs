@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::avro::words;
 use crate::ids::{CreatorId, DropId, Hash, OrderId, ProductId, UserId, VariantId};
 use crate::units::{Currency, Millis, MinorUnits, Units};
 
 /// Where a drop stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum DropStatus {
     /// Announced, not yet on sale.
     Upcoming,
@@ -23,20 +23,14 @@ pub enum DropStatus {
     Archived,
 }
 
-impl DropStatus {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Upcoming => "UPCOMING",
-            Self::Live => "LIVE",
-            Self::Ended => "ENDED",
-            Self::Paused => "PAUSED",
-            Self::Cancelled => "CANCELLED",
-            Self::Archived => "ARCHIVED",
-        }
-    }
-}
+words!(DropStatus {
+    Upcoming = "UPCOMING",
+    Live = "LIVE",
+    Ended = "ENDED",
+    Paused = "PAUSED",
+    Cancelled = "CANCELLED",
+    Archived = "ARCHIVED",
+});
 
 /// Terms of one variant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -162,8 +156,7 @@ pub struct WaitingEntry {
 }
 
 /// What happened to a drop, told once per crossing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DropEventKind {
     /// On sale from here on.
     DropStarted,
@@ -182,6 +175,17 @@ pub enum DropEventKind {
     /// Units were added.
     Restocked,
 }
+
+words!(DropEventKind {
+    DropStarted = "drop_started",
+    DropEnded = "drop_ended",
+    DropPaused = "drop_paused",
+    DropResumed = "drop_resumed",
+    DropCancelled = "drop_cancelled",
+    StockLow = "stock_low",
+    SoldOut = "sold_out",
+    Restocked = "restocked",
+});
 
 /// An edge that a drop crosses once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::avro::words;
 use crate::ids::{CreatorId, DropId, Hash, IntentId, OrderId, ProductId, UserId, VariantId};
 use crate::limits::{OFFER_SECONDS_DEFAULT, PAYMENT_ATTEMPTS_DEFAULT};
 use crate::units::{Currency, Millis, MinorUnits, Units};
@@ -10,8 +11,7 @@ use crate::units::{Currency, Millis, MinorUnits, Units};
 use super::ProviderOperationKind;
 
 /// What an order intent asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OrderIntentKind {
     /// A buyer asks for units.
     Place,
@@ -49,9 +49,28 @@ pub enum OrderIntentKind {
     Tick,
 }
 
+words!(OrderIntentKind {
+    Place = "place",
+    Cancel = "cancel",
+    Schedule = "schedule",
+    Open = "open",
+    Close = "close",
+    Extend = "extend",
+    Pay = "pay",
+    PaymentOutcome = "payment_outcome",
+    Edit = "edit",
+    Pause = "pause",
+    Resume = "resume",
+    Restock = "restock",
+    Withdraw = "withdraw",
+    Abort = "abort",
+    Refund = "refund",
+    Activate = "activate",
+    Tick = "tick",
+});
+
 /// What to do when the units are gone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum IfSoldOut {
     /// Refuse.
     #[default]
@@ -59,6 +78,11 @@ pub enum IfSoldOut {
     /// Wait for released units, where the drop has a waitlist.
     Waitlist,
 }
+
+words!(IfSoldOut {
+    Reject = "reject",
+    Waitlist = "waitlist",
+});
 
 /// Units of one variant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -177,8 +201,7 @@ pub struct PayOrder {
 }
 
 /// How a provider operation ended, or what it waits for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ProviderResult {
     /// Done. Terminal.
     Succeeded,
@@ -187,6 +210,12 @@ pub enum ProviderResult {
     /// The buyer has a step to take; the outcome is still to come.
     NeedsAction,
 }
+
+words!(ProviderResult {
+    Succeeded = "succeeded",
+    Failed = "failed",
+    NeedsAction = "needs_action",
+});
 
 /// What the provider did with one operation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::avro::words;
 use crate::ids::{DropId, Hash, OrderId, ProductId, UserId, VariantId};
 use crate::units::{Currency, Millis, MinorUnits, Units};
 
 use super::Reason;
 
 /// Where an order stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum OrderStatus {
     /// Units are held until the deadline.
     Reserved,
@@ -38,26 +38,22 @@ pub enum OrderStatus {
     RefundFailed,
 }
 
-impl OrderStatus {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Reserved => "RESERVED",
-            Self::Confirmed => "CONFIRMED",
-            Self::Rejected => "REJECTED",
-            Self::Expired => "EXPIRED",
-            Self::Cancelled => "CANCELLED",
-            Self::Paid => "PAID",
-            Self::Waitlisted => "WAITLISTED",
-            Self::Offered => "OFFERED",
-            Self::PaymentFailed => "PAYMENT_FAILED",
-            Self::RefundPending => "REFUND_PENDING",
-            Self::Refunded => "REFUNDED",
-            Self::RefundFailed => "REFUND_FAILED",
-        }
-    }
+words!(OrderStatus {
+    Reserved = "RESERVED",
+    Confirmed = "CONFIRMED",
+    Paid = "PAID",
+    Rejected = "REJECTED",
+    Expired = "EXPIRED",
+    Cancelled = "CANCELLED",
+    Waitlisted = "WAITLISTED",
+    Offered = "OFFERED",
+    PaymentFailed = "PAYMENT_FAILED",
+    RefundPending = "REFUND_PENDING",
+    Refunded = "REFUNDED",
+    RefundFailed = "REFUND_FAILED",
+});
 
+impl OrderStatus {
     /// Whether units are held for an order with this status.
     #[must_use]
     pub const fn holds_units(self) -> bool {
@@ -66,8 +62,7 @@ impl OrderStatus {
 }
 
 /// What a provider can be asked for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ProviderOperationKind {
     /// Reserve the money.
     Authorise,
@@ -79,22 +74,15 @@ pub enum ProviderOperationKind {
     Refund,
 }
 
-impl ProviderOperationKind {
-    /// The word on the wire and in provider keys.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Authorise => "authorise",
-            Self::Capture => "capture",
-            Self::Void => "void",
-            Self::Refund => "refund",
-        }
-    }
-}
+words!(ProviderOperationKind {
+    Authorise = "authorise",
+    Capture = "capture",
+    Void = "void",
+    Refund = "refund",
+});
 
 /// What is known of the money of one attempt.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PaymentState {
     /// Authorisation asked for.
     Pending,
@@ -118,24 +106,20 @@ pub enum PaymentState {
     RefundFailed,
 }
 
-impl PaymentState {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::NeedsAction => "NEEDS_ACTION",
-            Self::Declined => "DECLINED",
-            Self::Authorised => "AUTHORISED",
-            Self::Captured => "CAPTURED",
-            Self::CaptureFailed => "CAPTURE_FAILED",
-            Self::Voided => "VOIDED",
-            Self::VoidFailed => "VOID_FAILED",
-            Self::Refunded => "REFUNDED",
-            Self::RefundFailed => "REFUND_FAILED",
-        }
-    }
+words!(PaymentState {
+    Pending = "PENDING",
+    NeedsAction = "NEEDS_ACTION",
+    Declined = "DECLINED",
+    Authorised = "AUTHORISED",
+    Captured = "CAPTURED",
+    CaptureFailed = "CAPTURE_FAILED",
+    Voided = "VOIDED",
+    VoidFailed = "VOID_FAILED",
+    Refunded = "REFUNDED",
+    RefundFailed = "REFUND_FAILED",
+});
 
+impl PaymentState {
     /// Whether the provider has still to say what became of the authorisation.
     #[must_use]
     pub const fn is_open(self) -> bool {

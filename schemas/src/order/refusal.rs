@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::avro::words;
 use crate::ids::{OrderId, UserId};
 use crate::units::Millis;
 
 use super::DropStatus;
 
 /// Why an intent is turned down. The order of the variants is the order of the checks.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Reason {
     /// No such order, or somebody else's.
     UnknownOrder,
@@ -67,41 +67,35 @@ pub enum Reason {
     UnknownVersion,
 }
 
-impl Reason {
-    /// The word on the wire and in problem documents.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownOrder => "unknown_order",
-            Self::UnknownDrop => "unknown_drop",
-            Self::Archived => "archived",
-            Self::NotCreator => "not_creator",
-            Self::DropExists => "drop_exists",
-            Self::InvalidSchedule => "invalid_schedule",
-            Self::WrongState => "wrong_state",
-            Self::NotOpen => "not_open",
-            Self::UnknownVariant => "unknown_variant",
-            Self::BadQuantity => "bad_quantity",
-            Self::PriceChanged => "price_changed",
-            Self::LimitExceeded => "limit_exceeded",
-            Self::InsufficientStock => "insufficient_stock",
-            Self::SoldOut => "sold_out",
-            Self::NotCancellable => "not_cancellable",
-            Self::PaymentInProgress => "payment_in_progress",
-            Self::AlreadyPaid => "already_paid",
-            Self::NotPayable => "not_payable",
-            Self::NotExtendable => "not_extendable",
-            Self::NotRefundable => "not_refundable",
-            Self::UnknownPayment => "unknown_payment",
-            Self::DropEnded => "drop_ended",
-            Self::DropCancelled => "drop_cancelled",
-            Self::PaymentDeclined => "payment_declined",
-            Self::CaptureFailed => "capture_failed",
-            Self::NotActivated => "not_activated",
-            Self::UnknownVersion => "unknown_version",
-        }
-    }
-}
+words!(Reason {
+    UnknownOrder = "unknown_order",
+    UnknownDrop = "unknown_drop",
+    Archived = "archived",
+    NotCreator = "not_creator",
+    DropExists = "drop_exists",
+    InvalidSchedule = "invalid_schedule",
+    WrongState = "wrong_state",
+    NotOpen = "not_open",
+    UnknownVariant = "unknown_variant",
+    BadQuantity = "bad_quantity",
+    PriceChanged = "price_changed",
+    LimitExceeded = "limit_exceeded",
+    InsufficientStock = "insufficient_stock",
+    SoldOut = "sold_out",
+    NotCancellable = "not_cancellable",
+    PaymentInProgress = "payment_in_progress",
+    AlreadyPaid = "already_paid",
+    NotPayable = "not_payable",
+    NotExtendable = "not_extendable",
+    NotRefundable = "not_refundable",
+    UnknownPayment = "unknown_payment",
+    DropEnded = "drop_ended",
+    DropCancelled = "drop_cancelled",
+    PaymentDeclined = "payment_declined",
+    CaptureFailed = "capture_failed",
+    NotActivated = "not_activated",
+    UnknownVersion = "unknown_version",
+});
 
 /// Why nothing was granted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

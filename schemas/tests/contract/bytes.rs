@@ -5,27 +5,21 @@ use std::path::Path;
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
-use schemas::avro::{self, Codec};
+use schemas::avro::{self, Codec, Datum};
 use schemas::decision::{Decision, FIRST_LINK, seal, verified_link};
 use schemas::framing;
 use schemas::order::{OrderBody, OrderIntent};
 use schemas::units::Units;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::samples;
 
-fn encoded<T: Serialize>(codec: &Codec, value: &T) -> Vec<u8> {
+fn encoded<T: Datum>(codec: &Codec, value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec.encode(value, &mut bytes);
     bytes
 }
 
-fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(
-    codec: &Codec,
-    subject: &str,
-    value: &T,
-) {
+fn round_trip<T: Datum + PartialEq + Debug>(codec: &Codec, subject: &str, value: &T) {
     let bytes = encoded(codec, value);
     assert_eq!(&codec.decode::<T>(&bytes).unwrap(), value);
 
@@ -54,7 +48,7 @@ fn every_record_survives_an_independent_decoder_and_encoder() {
 }
 
 /// What the schema-blind way writes is what the library writes, and each reads the other.
-fn agrees<T: Serialize + DeserializeOwned + PartialEq + Debug>(subject: &str, value: &T) {
+fn agrees<T: Datum + PartialEq + Debug>(subject: &str, value: &T) {
     let text = avro::current(subject).unwrap().text;
     let (blind, asking) = (Codec::parse(text).unwrap(), Codec::parse(text).unwrap().by_schema());
     let bytes = encoded(&blind, value);
@@ -119,7 +113,7 @@ fn released_bytes_never_change() {
 }
 
 /// Bytes that an earlier release wrote, read with the schema they were written with.
-fn released<T: DeserializeOwned>(name: &str, subject: &str, version: u32) -> T {
+fn released<T: Datum>(name: &str, subject: &str, version: u32) -> T {
     let path = Path::new("tests/golden").join(format!("{name}.hex"));
     let hex = std::fs::read_to_string(path).unwrap();
     let hex = hex.trim();
@@ -208,6 +202,6 @@ fn a_row_schema_stands_alone() {
     round_trip_row(&codec, &samples::full_order_decision().body.unwrap().stocks[0]);
 }
 
-fn round_trip_row<T: Serialize + DeserializeOwned + PartialEq + Debug>(codec: &Codec, row: &T) {
+fn round_trip_row<T: Datum + PartialEq + Debug>(codec: &Codec, row: &T) {
     assert_eq!(&codec.decode::<T>(&encoded(codec, row)).unwrap(), row);
 }
