@@ -22,20 +22,25 @@ use rocksdb::{
 use runtime::store::STORE_FORMAT;
 use runtime::{Position, Store, StoreBatch, StoreError};
 
-use recent::Recent;
+use recent::{Change, Recent};
 
 /// Sorts after every row: the tags of tables, timers and queues are below.
 const POSITION_KEY: &[u8] = &[0xff];
-/// A file that is being written; left over where the process was killed meanwhile.
-const NEW_FILE: &str = "new.sst";
+/// Files that are being written begin like this; left over where the process was killed meanwhile.
+const NEW_FILES: &str = "new";
+
+/// A table with so many changed rows gets a file of its own.
+const LARGE_TABLE_ROWS: usize = 10_000;
 
 /// Memory of the batches that become one file. A busy partition has twice as much, and folds as much again after a
 /// crash. Every file that a smaller one would make is one more to ask for an order that is not there.
 const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
-/// So many files of the youngest level wait to be merged at most, each of them asked by every look-up; then the next
-/// file waits too, but not for ever: a merge that fails is reported by the next file.
-const UNMERGED_MAX: u64 = 20;
+/// Files of the youngest level before they are merged: three come at once, and a look-up is spared most of them.
+const UNMERGED: i32 = 12;
+/// So many wait to be merged at most; then the next file waits too, but not for ever: a merge that fails is reported by
+/// the next file.
+const UNMERGED_MAX: u64 = 60;
 const MERGE_POLL: Duration = Duration::from_millis(10);
 const MERGE_POLLS_MAX: usize = 500;
 
@@ -115,6 +120,7 @@ fn options() -> Options {
     options.set_keep_log_file_num(2);
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
+    options.set_level_zero_file_num_compaction_trigger(UNMERGED);
     options
 }
 
@@ -130,13 +136,50 @@ fn refuse_older_formats(options: &Options, folder: &Path) -> Result<(), StoreErr
     )))
 }
 
-/// A file that was handed over may still have this name as its second one: written to, it would change under the
+/// A file that was handed over may still have its first name as a second one: written to, it would change under the
 /// database's hands.
-fn forget_file(path: &Path) -> Result<(), StoreError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(&error)),
-        _ => Ok(()),
+fn forget_new_files(folder: &Path) -> std::io::Result<()> {
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW_FILES)) {
+            std::fs::remove_file(path)?;
+        }
     }
+    Ok(())
+}
+
+/// What goes into a file each. A look-up is spared every file without a row near its key, and a file without a
+/// neighbour goes to the bottom and is never merged: as the orders of one drop lie together, those of a hot drop are
+/// as a rule alone. A row of another table in the same file would take that away.
+fn parts<'a, 'b>(changes: &'b [Change<'a>]) -> Vec<&'b [Change<'a>]> {
+    let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
+    for table in changes.chunk_by(|(key, _), (next, _)| key.first() == next.first()) {
+        let end = at + table.len();
+        if table.len() >= LARGE_TABLE_ROWS {
+            parts.extend([&changes[from..at], table]);
+            from = end;
+        }
+        at = end;
+    }
+    parts.push(&changes[from..]);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn write_file(
+    path: &Path,
+    changes: &[Change<'_>],
+    options: &Options,
+) -> Result<(), rocksdb::Error> {
+    let mut file = SstFileWriter::create(options);
+    file.open(path)?;
+    for (key, value) in changes {
+        match value {
+            Some(value) => file.put(key, value)?,
+            None => file.delete(key)?,
+        }
+    }
+    file.finish()
 }
 
 impl Content {
@@ -168,31 +211,28 @@ impl Content {
         change(&mut self.recents.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes a file of sealed batches and hands it to the database, which makes it durable.
-    fn write_file(&self, sealed: &Recent, options: &Options) -> Result<(), StoreError> {
+    /// Makes files of sealed batches and hands them to the database at once, which makes them durable.
+    fn write_files(&self, sealed: &Recent, options: &Options) -> Result<(), StoreError> {
         let Some(position) = sealed.position() else { return Ok(()) };
         let position = serde_json::to_vec(position).map_err(|error| failed(&error))?;
-        let path = self.db.path().join(NEW_FILE);
-        forget_file(&path)?;
+        forget_new_files(self.db.path()).map_err(|error| failed(&error))?;
+        let mut changes = sealed.in_key_order();
+        changes.push((POSITION_KEY, Some(&position)));
         let written = || {
-            let mut file = SstFileWriter::create(options);
-            file.open(&path)?;
-            for (key, value) in sealed.in_key_order() {
-                match value {
-                    Some(value) => file.put(key, value)?,
-                    None => file.delete(key)?,
-                }
+            let mut paths = Vec::new();
+            for (number, part) in parts(&changes).into_iter().enumerate() {
+                let path = self.db.path().join(format!("{NEW_FILES}-{number}.sst"));
+                write_file(&path, part, options)?;
+                paths.push(path);
             }
-            file.put(POSITION_KEY, &position)?;
-            file.finish()?;
             self.await_merges()?;
             let mut ingest = IngestExternalFileOptions::default();
             ingest.set_move_files(true);
-            self.db.ingest_external_file_opts(&ingest, vec![&path])
+            self.db.ingest_external_file_opts(&ingest, paths)
         };
         let written = written();
         if written.is_err() {
-            drop(forget_file(&path)); // it may be what fills the disk
+            drop(forget_new_files(self.db.path())); // they may be what fills the disk
         }
         written.map_err(|error: rocksdb::Error| failed(&error))
     }
@@ -223,7 +263,7 @@ impl RocksStore {
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
         let options = options();
         refuse_older_formats(&options, folder)?;
-        forget_file(&folder.join(NEW_FILE))?;
+        forget_new_files(folder).map_err(|error| failed(&error))?;
         let db = DB::open(&options, folder).map_err(|error| failed(&error))?;
         let content = Arc::new(Content { recents: RwLock::default(), db });
         let progress = Arc::new(Progress::default());
@@ -287,7 +327,7 @@ fn write_all(
 ) {
     let _told = ToldWhenPanicking(progress);
     while let Ok(sealed) = files.recv() {
-        let written = content.write_file(&sealed, options);
+        let written = content.write_files(&sealed, options);
         let has_failed = written.is_err();
         if !has_failed {
             content.change(|recents| recents.sealed = None);

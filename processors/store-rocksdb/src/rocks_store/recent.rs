@@ -10,7 +10,7 @@ use runtime::{Position, StoreBatch};
 use rustc_hash::FxBuildHasher;
 
 /// A key with its value; `None` where it is deleted.
-type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Where the latest change of a key is.
 #[derive(Clone, Copy, Debug)]
@@ -93,13 +93,13 @@ impl Recent {
     }
 
     /// The latest change of every key, in key order.
-    pub(super) fn in_key_order(&self) -> impl Iterator<Item = Change<'_>> {
+    pub(super) fn in_key_order(&self) -> Vec<Change<'_>> {
         let leading = |place: &Place| (leading_bytes(self.change(place).0), *place);
         let mut places: Vec<_> = self.latest.iter().map(leading).collect();
         places.sort_unstable_by(|(leading, place), (other_leading, other)| {
             let whole = || self.change(place).0.cmp(self.change(other).0);
             leading.cmp(other_leading).then_with(whole)
         });
-        places.into_iter().map(|(_, place)| self.change(&place))
+        places.into_iter().map(|(_, place)| self.change(&place)).collect()
     }
 }

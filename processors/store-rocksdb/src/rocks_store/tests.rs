@@ -18,7 +18,7 @@ fn rows_that_a_failing_disk_refused_stay_readable_and_nothing_is_taken_after_the
     put(&mut store, b"old").unwrap();
     store.seal().unwrap();
     store.progress.settle().unwrap();
-    let in_the_way = folder.path().join(NEW_FILE);
+    let in_the_way = folder.path().join("new-0.sst");
     std::fs::create_dir(&in_the_way).unwrap();
     put(&mut store, b"new").unwrap();
     store.seal().unwrap();
@@ -41,7 +41,7 @@ fn a_file_that_still_has_its_first_name_is_not_written_to() {
     let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
     let filed = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
     for path in filed {
-        std::fs::hard_link(path, folder.path().join(NEW_FILE)).unwrap();
+        std::fs::hard_link(path, folder.path().join("new-0.sst")).unwrap();
     }
     let mut store = RocksStore::open(folder.path()).unwrap();
     let mut batch = StoreBatch::new(Position::start("log".into()));
@@ -91,6 +91,31 @@ fn a_reader_in_another_thread_never_sees_a_row_become_older() {
     let mut expected: Vec<_> = (0..50).map(key).collect();
     expected.sort();
     assert_eq!(seen, expected);
+}
+
+/// Otherwise every look-up would ask every file, and every file would be merged with every other.
+#[test]
+fn the_orders_of_a_hot_drop_are_alone_in_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    let rows = |table: u8, count: usize| {
+        (0..count).map(move |row| [&[table], &row.to_be_bytes()[..]].concat())
+    };
+    let mut batch = StoreBatch::new(Position::start("log".into()));
+    let small = rows(1, 9).chain(rows(2, 1)).chain(rows(4, 3)).chain(rows(5, 3));
+    for key in rows(3, LARGE_TABLE_ROWS).chain(small) {
+        batch.put(&key, |buffer| buffer.push(1));
+    }
+    store.write(batch).unwrap();
+    store.seal().unwrap();
+    store.progress.settle().unwrap();
+    let files = store.content.db.live_files().unwrap();
+    let mut tables: Vec<_> = files
+        .into_iter()
+        .map(|file| (file.start_key.unwrap()[0], file.end_key.unwrap()[0]))
+        .collect();
+    tables.sort_unstable();
+    assert_eq!(tables, [(1, 2), (3, 3), (4, POSITION_KEY[0])]);
 }
 
 #[test]
