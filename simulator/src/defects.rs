@@ -168,7 +168,7 @@ impl Processor for Defective {
         Ok(fired.map(|body| tampered_body(body, Some(timer))))
     }
 
-    fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+    fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
         Reservations::changes(body)
     }
 

@@ -65,10 +65,10 @@ impl Processor for Followers {
         Ok(None)
     }
 
-    fn changes(body: FollowBody) -> Vec<RowChange<StateRow>> {
+    fn changes(body: FollowBody) -> impl Iterator<Item = RowChange<StateRow>> {
         let follows = body.follows.into_iter().map(StateRow::Follow);
         let rows = follows.chain(body.creators.into_iter().map(StateRow::Creator));
-        rows.map(RowChange::Put).collect()
+        rows.map(RowChange::Put)
     }
 
     fn record_key(body: &FollowBody) -> Option<[u8; 16]> {

@@ -96,7 +96,7 @@ pub trait Processor: Send + Sync + 'static {
     ) -> Result<Option<Self::Body>, ReadFailed>;
 
     /// The post-images of a decision, in the order in which they are applied.
-    fn changes(body: Self::Body) -> Vec<RowChange<Self::Row>>;
+    fn changes(body: Self::Body) -> impl Iterator<Item = RowChange<Self::Row>>;
 
     /// The logic version that holds from this decision on, where it activates one.
     fn activated(_body: &Self::Body) -> Option<i32> {

@@ -67,7 +67,7 @@ impl Processor for Reservations {
         decide::timers::fire(rows, timer, stamp)
     }
 
-    fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+    fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
         rows::changes(body)
     }
 

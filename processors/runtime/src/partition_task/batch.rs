@@ -326,8 +326,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn record(&mut self, batch: &mut Batch, decision: Decision<P::Body>) -> Result<(), Stop> {
         let key = decision.body.as_ref().and_then(P::record_key);
         batch.push(self.sealed(&decision, key));
-        for change in decision.body.map(P::changes).into_iter().flatten() {
-            self.overlay.apply(change)?;
+        if let Some(body) = decision.body {
+            P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
         }
         Ok(())
     }

@@ -141,8 +141,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         position.log_time_ms = header.log_time.0;
         position.logic_version = header.logic_version;
         position.chain = link.0;
-        for change in decision.body.map(P::changes).into_iter().flatten() {
-            self.overlay.apply(change)?;
+        if let Some(body) = decision.body {
+            P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
         }
         Ok(())
     }

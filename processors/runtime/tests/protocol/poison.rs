@@ -125,7 +125,7 @@ impl Processor for Panicking {
         Reservations::fire(rows, timer, stamp)
     }
 
-    fn changes(body: OrderBody) -> Vec<RowChange<StateRow>> {
+    fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
         Reservations::changes(body)
     }
 
