@@ -26,6 +26,8 @@ const BURSTS: u32 = 3;
 /// Units of the drop that warms up the broker, and how long that takes: until then a core is its compilers'.
 const WARM_UP_UNITS: u32 = 1_000;
 const WARM_UP_SECONDS: &str = "60";
+/// A steady rate takes other paths through the broker than a full load, and they are compiled anew.
+const STEADY_WARM_UP_SECONDS: &str = "30";
 /// Connections that stream a drop while memory is weighed.
 const STREAMS: u32 = 2_000;
 /// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
@@ -43,8 +45,8 @@ pub(crate) struct Http {
     /// Orders per second of the steady rate.
     #[arg(long, default_value_t = 150)]
     rate: u32,
-    /// Seconds of the steady rate, ten of warm-up included.
-    #[arg(long, default_value_t = 70)]
+    /// Seconds of the steady rate, its warm-up of thirty included.
+    #[arg(long, default_value_t = 90)]
     seconds: u32,
     /// The broker's process, whose CPU time counts with ours.
     #[arg(long, env = "STACK_KAFKA_PID")]
@@ -129,7 +131,7 @@ impl Http {
         let timed: Timed = site.load(
             node,
             drop,
-            &["--rate", &rate, "--seconds", &seconds, "--warm-up-seconds", "10"],
+            &["--rate", &rate, "--seconds", &seconds, "--warm-up-seconds", STEADY_WARM_UP_SECONDS],
         )?;
         let refused = &timed.rejected_by_reason;
         ensure!(refused.is_empty(), "refused at the steady rate: {refused:?}");

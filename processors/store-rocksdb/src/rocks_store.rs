@@ -1,8 +1,9 @@
 //! The store of one partition: one `RocksDB` that is only ever given whole files. Batches are kept in memory, to be
-//! found by key, until there are enough of them for a file; a thread of its own sorts and writes it, with the position
-//! of the last batch in it, and hands it over. There is no WAL and no memtable: the log is what must be durable, the
-//! store only shortens recovery. A killed process loses the batches that are not in a file and folds them again from
-//! the log; files are handed over in order and whole, so what is left is always a prefix.
+//! found by key, until there are enough of them; a thread of its own sorts them, writes a file of each large table and
+//! one of what lies between, with the position of the last batch, and hands them over together. There is no WAL and no
+//! memtable: the log is what must be durable, the store only shortens recovery. A killed process loses the batches that
+//! are not in files and folds them again from the log; they are handed over in order and whole, so what is left is
+//! always a prefix.
 
 mod recent;
 #[cfg(test)]
