@@ -27,7 +27,7 @@ const BURSTS: u32 = 3;
 const WARM_UP_UNITS: u32 = 1_000;
 const WARM_UP_SECONDS: &str = "60";
 /// A steady rate takes other paths through the broker than a full load, and they are compiled anew.
-const STEADY_WARM_UP_SECONDS: &str = "30";
+const STEADY_WARM_UP_SECONDS: u32 = 30;
 /// Connections that stream a drop while memory is weighed.
 const STREAMS: u32 = 2_000;
 /// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
@@ -45,8 +45,8 @@ pub(crate) struct Http {
     /// Orders per second of the steady rate.
     #[arg(long, default_value_t = 150)]
     rate: u32,
-    /// Seconds of the steady rate, its warm-up of thirty included.
-    #[arg(long, default_value_t = 90)]
+    /// Measured seconds of the steady rate; thirty of warm-up come before.
+    #[arg(long, default_value_t = 60)]
     seconds: u32,
     /// The broker's process, whose CPU time counts with ours.
     #[arg(long, env = "STACK_KAFKA_PID")]
@@ -127,11 +127,13 @@ impl Http {
 
     fn steady(&self, runtime: &Runtime, site: &Site<'_>, node: &Node) -> Result<Figures> {
         let drop = site.schedule(runtime, node, 1_000_000)?;
-        let (rate, seconds) = (self.rate.to_string(), self.seconds.to_string());
+        let seconds = STEADY_WARM_UP_SECONDS + self.seconds;
+        let [rate, seconds, warm_up] =
+            [self.rate, seconds, STEADY_WARM_UP_SECONDS].map(|number| number.to_string());
         let timed: Timed = site.load(
             node,
             drop,
-            &["--rate", &rate, "--seconds", &seconds, "--warm-up-seconds", STEADY_WARM_UP_SECONDS],
+            &["--rate", &rate, "--seconds", &seconds, "--warm-up-seconds", &warm_up],
         )?;
         let refused = &timed.rejected_by_reason;
         ensure!(refused.is_empty(), "refused at the steady rate: {refused:?}");

@@ -78,6 +78,9 @@ pub fn current(subject: &str) -> Option<SchemaVersion> {
         .max_by_key(|schema| schema.version)
 }
 
+/// More than the longest word of any enumeration.
+const WORD_SHOWN_MAX: usize = 64;
+
 /// Bytes that are not the record they should be, or a schema that is none.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -89,13 +92,15 @@ impl AvroError {
         Self(error.to_string())
     }
 
+    /// Shows the beginning of the word: it may be anything, of any length.
     #[cold]
     pub(crate) fn unknown_word(enumeration: &str, word: &[u8]) -> Self {
-        Self(format!("`{}` is no {enumeration}", word.escape_ascii()))
+        let shown = &word[..word.len().min(WORD_SHOWN_MAX)];
+        Self(format!("`{}` is no {enumeration}", shown.escape_ascii()))
     }
 }
 
-/// A parsed schema that encodes and decodes serde types.
+/// A parsed schema that encodes and decodes our record types.
 pub struct Codec {
     schema: serde_avro_fast::Schema,
     name: String,

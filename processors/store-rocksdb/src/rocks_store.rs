@@ -33,11 +33,11 @@ const NEW_FILES: &str = "new";
 /// A table with so many changed rows gets a file of its own.
 const LARGE_TABLE_ROWS: usize = 10_000;
 
-/// Memory of the batches that become one file. A busy partition has twice as much, and folds as much again after a
+/// Memory of the batches that are written out together. A busy partition has twice as much, and folds as much again after a
 /// crash. Every file that a smaller one would make is one more to ask for an order that is not there.
 const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
-/// Files of the youngest level before they are merged: three come at once, and a look-up is spared most of them.
+/// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
 const UNMERGED: i32 = 12;
 /// So many wait to be merged at most; then the next file waits too, but not for ever: a merge that fails is reported by
 /// the next file.
@@ -62,12 +62,14 @@ pub struct RocksStore {
 struct Content {
     recents: RwLock<Recents>,
     db: DB,
+    /// [`LARGE_TABLE_ROWS`]; fewer in tests.
+    large_table_rows: usize,
 }
 
 #[derive(Debug, Default)]
 struct Recents {
     active: Recent,
-    /// Being written to a file.
+    /// Being written to files.
     sealed: Option<Arc<Recent>>,
 }
 
@@ -94,7 +96,7 @@ impl Progress {
         self.lock().failure.clone().map_or(Ok(()), |why| Err(StoreError::Failed(why)))
     }
 
-    /// Waits until the file at hand is written.
+    /// Waits until the files at hand are written.
     fn settle(&self) -> Result<(), StoreError> {
         let busy = |writing: &mut Writing| writing.has_file && writing.failure.is_none();
         drop(self.changed.wait_while(self.lock(), busy).unwrap_or_else(PoisonError::into_inner));
@@ -140,23 +142,25 @@ fn refuse_older_formats(options: &Options, folder: &Path) -> Result<(), StoreErr
 /// A file that was handed over may still have its first name as a second one: written to, it would change under the
 /// database's hands.
 fn forget_new_files(folder: &Path) -> std::io::Result<()> {
+    let mut forgotten = Ok(());
     for file in std::fs::read_dir(folder)? {
         let path = file?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW_FILES)) {
-            std::fs::remove_file(path)?;
+            let removed = std::fs::remove_file(path);
+            forgotten = forgotten.and(removed); // whatever this one says: the others may be what fills the disk
         }
     }
-    Ok(())
+    forgotten
 }
 
 /// What goes into a file each. A look-up is spared every file without a row near its key, and a file without a
-/// neighbour goes to the bottom and is never merged: as the orders of one drop lie together, those of a hot drop are
-/// as a rule alone. A row of another table in the same file would take that away.
-fn parts<'a, 'b>(changes: &'b [Change<'a>]) -> Vec<&'b [Change<'a>]> {
+/// neighbour goes to the bottom at once: as the orders of one drop lie together, those of a hot drop are mostly alone.
+/// A row of another table in the same file would take that away. (Merges of the youngest level take everything in.)
+fn parts<'a, 'b>(changes: &'b [Change<'a>], large_table_rows: usize) -> Vec<&'b [Change<'a>]> {
     let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
     for table in changes.chunk_by(|(key, _), (next, _)| key.first() == next.first()) {
         let end = at + table.len();
-        if table.len() >= LARGE_TABLE_ROWS {
+        if table.len() >= large_table_rows {
             parts.extend([&changes[from..at], table]);
             from = end;
         }
@@ -221,7 +225,7 @@ impl Content {
         changes.push((POSITION_KEY, Some(&position)));
         let written = || {
             let mut paths = Vec::new();
-            for (number, part) in parts(&changes).into_iter().enumerate() {
+            for (number, part) in parts(&changes, self.large_table_rows).into_iter().enumerate() {
                 let path = self.db.path().join(format!("{NEW_FILES}-{number}.sst"));
                 write_file(&path, part, options)?;
                 paths.push(path);
@@ -257,16 +261,21 @@ impl RocksStore {
     /// Where the folder cannot be used: another process has it, the disk is full, or it is damaged; and where an older
     /// build wrote it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::open_with(folder, MEMORY_BYTES)
+        Self::open_with(folder, MEMORY_BYTES, LARGE_TABLE_ROWS)
     }
 
-    fn open_with(folder: &Path, memory_bytes: usize) -> Result<Self, StoreError> {
+    fn open_with(
+        folder: &Path,
+        memory_bytes: usize,
+        large_table_rows: usize,
+    ) -> Result<Self, StoreError> {
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
         let options = options();
         refuse_older_formats(&options, folder)?;
-        forget_new_files(folder).map_err(|error| failed(&error))?;
         let db = DB::open(&options, folder).map_err(|error| failed(&error))?;
-        let content = Arc::new(Content { recents: RwLock::default(), db });
+        // Not before: they could be another process's, which has the store open.
+        forget_new_files(folder).map_err(|error| failed(&error))?;
+        let content = Arc::new(Content { recents: RwLock::default(), db, large_table_rows });
         let progress = Arc::new(Progress::default());
         let (queue, files) = channel();
         let (writing, reporting) = (content.clone(), progress.clone());

@@ -299,8 +299,11 @@ macro_rules! wrappers {
 
 /// Records, their fields in the order of the schema. A field that is left out does not compile.
 macro_rules! records {
-    ($($name:ident $(<$parameter:ident>)? { $($field:ident),+ $(,)? })+) => {$(
-        impl $(<$parameter: Datum>)? Datum for $name $(<$parameter>)? {
+    ($($name:ident $(<$parameter:ident>)? { $($field:ident),+ $(,)? })+) => {
+        #[cfg(test)]
+        const RECORDS: &[(&str, &[&str])] = &[$((stringify!($name), &[$(stringify!($field)),+])),+];
+
+        $(impl $(<$parameter: Datum>)? Datum for $name $(<$parameter>)? {
             fn write(&self, buffer: &mut Vec<u8>) {
                 let Self { $($field),+ } = self;
                 $($field.write(buffer);)+
@@ -310,8 +313,8 @@ macro_rules! records {
                 // Expressions of a struct literal are evaluated as they are written.
                 Ok(Self { $($field: Datum::read(reader)?),+ })
             }
-        }
-    )+};
+        })+
+    };
 }
 
 /// An enumeration and its words, which are strings in our schemas: adding a symbol to an Avro `enum` would break old
@@ -357,7 +360,7 @@ macro_rules! words {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let word = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                let word = String::deserialize(deserializer)?;
                 Self::from_word(word.as_bytes()).ok_or_else(|| serde::de::Error::unknown_variant(&word, &[$($word),+]))
             }
         }
@@ -366,3 +369,50 @@ macro_rules! words {
 
 pub(super) use records;
 pub(crate) use {words, wrappers};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn read<T: Datum>(bytes: &[u8]) -> Result<T, AvroError> {
+        T::read(&mut Reader::new(bytes))
+    }
+
+    #[test]
+    fn numbers_of_every_length_come_back() {
+        let shifted = (0..63).map(|bits| 1_i64 << bits);
+        for number in shifted.flat_map(|n| [n, -n, n - 1]).chain([i64::MIN, i64::MAX]) {
+            let mut bytes = Vec::new();
+            number.write(&mut bytes);
+            assert_eq!(read::<i64>(&bytes).unwrap(), number);
+            assert!(read::<i64>(&bytes[..bytes.len() - 1]).is_err(), "{number} cut off");
+        }
+    }
+
+    #[test]
+    fn arrays_may_come_in_blocks_that_tell_their_bytes() {
+        // Two items, then one in a block of one byte; -1 is written 1.
+        assert_eq!(read::<Vec<i64>>(&[4, 2, 4, 1, 2, 6, 0]).unwrap(), [1, 2, 3]);
+        assert!(read::<Vec<i64>>(&[0]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn bytes_that_nobody_writes_are_refused() {
+        let mut endless = vec![0xff; 9];
+        for last in [2, 0x81] {
+            endless.push(last);
+            assert!(read::<i64>(&endless).is_err(), "more than 64 bits");
+            endless.pop();
+        }
+        assert!(read::<i32>(&[0x80, 0x80, 0x80, 0x80, 0x10]).is_err(), "2^31 is no int");
+        assert!(read::<bool>(&[2]).is_err());
+        assert!(read::<Option<bool>>(&[4, 1]).is_err(), "a third branch");
+        assert!(read::<String>(&[1]).is_err(), "a negative length");
+        assert!(read::<String>(&[2, 0xff]).is_err(), "no UTF-8");
+        let most = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert!(read::<Vec<i64>>(&most).is_err(), "more items than bytes");
+        let least = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert!(read::<Vec<i64>>(&least).is_err(), "i64::MIN items");
+    }
+}

@@ -22,6 +22,9 @@ use crate::store::Store;
 const PANIC_TRIES: usize = 3;
 /// Most records of continuations in one transaction. Each reads up to 64 rows, which stay in memory until it commits.
 const CONTINUED_MAX: usize = 64;
+/// Bytes of what a decision says of an intent that cannot be read: a reader's error may quote the whole intent, and a
+/// decision that is larger than the log takes would be tried for ever.
+const ERROR_BYTES_MAX: usize = 1_024;
 /// How soon a stalled partition looks again.
 const STALL_PAUSE: Millis = Millis(500);
 
@@ -277,7 +280,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 header.logic_version = activated.unwrap_or(header.logic_version);
                 Decision::unsealed(header, decided.outcome, decided.body)
             }
-            Err(error) => {
+            Err(mut error) => {
+                error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
                 tracing::warn!(
                     processor = P::TOPOLOGY.processor,
                     offset = intent.offset,

@@ -26,7 +26,12 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
     other_type[4] = 2;
     let mut bare_place = place(9);
     bare_place.place = None;
+    // The fifth byte is the schema's id, the kind follows the intent's id and the null of its correlation id.
+    let mut endless_word = good[..=5 + 16].to_vec();
+    endless_word.extend([0x80, 0x89, 0x7a]);
+    endless_word.resize(endless_word.len() + 1_000_000, 0xff);
     let rows = [
+        ("a word of a megabyte", endless_word, "is no OrderIntentKind"),
         ("random bytes", vec![0x8f, 1, 2, 3, 4, 5, 6], "magic byte"),
         ("empty", vec![], "5-byte"),
         ("text", b"{\"drop\":1}".to_vec(), "magic byte"),
@@ -47,6 +52,7 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
         assert_eq!(poison.decision.outcome, Outcome::Undecodable, "{name}");
         let undecodable = poison.decision.undecodable.as_ref().unwrap();
         assert!(undecodable.error.contains(expected), "{name}: {}", undecodable.error);
+        assert!(undecodable.error.len() <= 1_024, "{name}: the log takes no decision of any size");
         assert_eq!(usize::try_from(undecodable.length).unwrap(), length);
         assert_eq!(after.decision.outcome, Outcome::Changed, "{name}: the partition goes on");
         rig.assert_sound();

@@ -20,7 +20,7 @@ struct Place {
     change: u32,
 }
 
-/// The batches between two files.
+/// The batches that are written out together.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     batches: Vec<StoreBatch>,

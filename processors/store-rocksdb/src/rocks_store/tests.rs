@@ -14,11 +14,11 @@ fn put(store: &mut RocksStore, value: &[u8]) -> Result<(), StoreError> {
 #[test]
 fn rows_that_a_failing_disk_refused_stay_readable_and_nothing_is_taken_after_them() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = RocksStore::open(folder.path()).unwrap();
+    let mut store = RocksStore::open_with(folder.path(), MEMORY_BYTES, 1).unwrap();
     put(&mut store, b"old").unwrap();
     store.seal().unwrap();
     store.progress.settle().unwrap();
-    let in_the_way = folder.path().join("new-0.sst");
+    let in_the_way = folder.path().join("new-1.sst"); // rows come first, then the position
     std::fs::create_dir(&in_the_way).unwrap();
     put(&mut store, b"new").unwrap();
     store.seal().unwrap();
@@ -41,7 +41,9 @@ fn a_file_that_still_has_its_first_name_is_not_written_to() {
     let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
     let filed = files.filter(|path| path.extension().is_some_and(|end| end == "sst"));
     for path in filed {
-        std::fs::hard_link(path, folder.path().join("new-0.sst")).unwrap();
+        for name in ["new-0.sst", "new-1.sst"] {
+            std::fs::hard_link(&path, folder.path().join(name)).unwrap();
+        }
     }
     let mut store = RocksStore::open(folder.path()).unwrap();
     let mut batch = StoreBatch::new(Position::start("log".into()));
@@ -58,7 +60,7 @@ fn a_file_that_still_has_its_first_name_is_not_written_to() {
 fn a_reader_in_another_thread_never_sees_a_row_become_older() {
     const ROUNDS: u32 = 3_000;
     let folder = tempfile::tempdir().unwrap();
-    let mut store = RocksStore::open_with(folder.path(), 20_000).unwrap();
+    let mut store = RocksStore::open_with(folder.path(), 20_000, 2).unwrap();
     let reader = store.reader();
     let reading = std::thread::spawn(move || {
         let mut last = 0;
