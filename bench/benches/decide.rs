@@ -57,12 +57,11 @@ impl HashRows {
             decided_at: Millis(1_000),
         };
         let decided = Reservations::decide(self, command, stamp).unwrap();
-        for change in decided.body.map(Reservations::changes).into_iter().flatten() {
-            match change {
-                RowChange::Put(row) => drop(self.0.insert(row.key(), Arc::new(row))),
-                RowChange::Delete(key) => drop(self.0.remove(&key)),
-            }
-        }
+        let Some(body) = decided.body else { return };
+        Reservations::changes(body).for_each(|change| match change {
+            RowChange::Put(row) => drop(self.0.insert(row.key(), Arc::new(row))),
+            RowChange::Delete(key) => drop(self.0.remove(&key)),
+        });
     }
 }
 
