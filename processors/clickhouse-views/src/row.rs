@@ -48,13 +48,6 @@ pub struct DecisionFact {
     pub decided_at: i64,
 }
 
-fn word<T: Serialize>(value: T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
-
 /// The facts of one decision: one, or one per order where it changes several (a continuation).
 #[must_use]
 pub fn facts_of(
@@ -93,7 +86,7 @@ fn fact(
     let user = order.map(|order| order.user_id).or_else(|| refusal?.user_id);
     let granted = |order: &&OrderRow| order.status != OrderStatus::Rejected;
     let available = body.stocks.iter().map(|stock| stock.available.0).sum();
-    let events: Vec<_> = body.events.iter().map(|event| word(event.kind)).collect();
+    let events: Vec<_> = body.events.iter().map(|event| event.kind.as_str()).collect();
     // A row that a timer or continuation ended says why itself.
     let reason = refusal.map(|refusal| refusal.reason).or_else(|| changed?.reason);
     DecisionFact {
