@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use platform::clock::{monotonic, random_uuid};
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -284,4 +285,43 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
     }
     drop_nodes([api]);
     assert_audit(&site, "zombie", false);
+}
+
+/// Joins the group of order processors under the name of another process, until it has got every partition.
+fn steal_the_membership(site: &Site, data: &str) -> BaseConsumer {
+    let instance = std::fs::read_to_string(site.path(data).join("instance-id")).unwrap();
+    let thief: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", from_stack("LIVEDROPS_KAFKA__BROKERS"))
+        .set("group.id", "livedrops-reservations")
+        .set("group.instance.id", format!("reservations-{}", instance.trim()))
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .create()
+        .unwrap();
+    thief.subscribe(&["order-intents"]).unwrap();
+    let started = monotonic();
+    while thief.assignment().unwrap().count() < 12 {
+        assert!(started.elapsed() < PATIENCE, "the thief gets nothing");
+        drop(thief.poll(Duration::from_millis(50)));
+    }
+    thief
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_group_has_replaced_it_joins_again() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop_id, _) = schedule(&site, &node, &drop_request(1)).await;
+    let thief = steal_the_membership(&site, "data");
+    let started = monotonic();
+    while thief.client().fatal_error().is_none() {
+        assert!(started.elapsed() < PATIENCE, "the node does not take its membership back");
+        drop(thief.poll(Duration::from_millis(50)));
+    }
+    drop(thief);
+    let buyer = node.client(&site.token(random_uuid(), ""));
+    let (status, body) =
+        buyer.post(&format!("/drops/{drop_id}/orders"), "k", &json!({"qty": 1})).await;
+    assert_eq!(status, 201, "it owns the partitions again: {body}");
+    drop_nodes([node]);
 }

@@ -1,12 +1,17 @@
 //! Which process owns which partition: a consumer group whose members never read.
 //!
 //! The group only proposes. Two owners at once are harmless: the younger fences the older.
+//!
+//! A member that the group has replaced is dead for ever: its client gives nothing but that error. It happens to a
+//! process that stood still for longer than its session while it joined, and to one of two processes with one instance
+//! id. So it joins again, as a new client.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use schemas::partition::Partition;
@@ -16,8 +21,12 @@ use crate::KafkaSettings;
 /// How often the group is served; under the heartbeat interval.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Before a replaced member joins again: two processes with one instance id replace each other no faster.
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// One member of a processor's group.
 pub struct Election {
+    config: ClientConfig,
     consumer: BaseConsumer,
     topic: &'static str,
     owned: BTreeSet<Partition>,
@@ -44,22 +53,31 @@ impl Election {
         let heartbeat_ms = (settings.session_timeout_ms / 10).max(100).to_string();
         let group = format!("livedrops-{}", topology.processor);
         let instance = format!("{}-{instance}", topology.processor);
-        let consumer: BaseConsumer = settings
-            .client(&[
-                ("group.id", &group),
-                ("group.instance.id", &instance),
-                ("session.timeout.ms", &session_ms),
-                ("heartbeat.interval.ms", &heartbeat_ms),
-                ("partition.assignment.strategy", "cooperative-sticky"),
-                ("enable.auto.commit", "false"),
-                ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "latest"),
-                ("queued.min.messages", "1"),
-                ("fetch.message.max.bytes", "1024"),
-            ])
-            .create()?;
-        consumer.subscribe(&[topology.intents.name])?;
-        Ok(Self { consumer, topic: topology.intents.name, owned: BTreeSet::new() })
+        let config = settings.client(&[
+            ("group.id", &group),
+            ("group.instance.id", &instance),
+            ("session.timeout.ms", &session_ms),
+            ("heartbeat.interval.ms", &heartbeat_ms),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "latest"),
+            ("queued.min.messages", "1"),
+            ("fetch.message.max.bytes", "1024"),
+        ]);
+        let topic = topology.intents.name;
+        let consumer = member(&config, topic)?;
+        Ok(Self { config, consumer, topic, owned: BTreeSet::new() })
+    }
+
+    /// Replaces a client that its group has replaced. Its partitions count as lost until the group gives them back.
+    fn rejoin(&mut self, why: &str) {
+        tracing::error!(why, topic = self.topic, "replaced in its group, joining again");
+        std::thread::sleep(REJOIN_PAUSE);
+        match member(&self.config, self.topic) {
+            Ok(consumer) => self.consumer = consumer,
+            Err(error) => tracing::error!(%error, topic = self.topic, "election"),
+        }
     }
 
     /// Serves the group until `stop`, telling gains and losses. Blocks: give it its own thread.
@@ -72,6 +90,9 @@ impl Election {
         while !stop.load(Ordering::Relaxed) {
             if let Some(Err(error)) = self.consumer.poll(POLL) {
                 tracing::warn!(%error, topic = self.topic, "election");
+            }
+            if let Some((_, why)) = self.consumer.client().fatal_error() {
+                self.rejoin(&why);
             }
             let Ok(assignment) = self.consumer.assignment() else { continue };
             let now: BTreeSet<Partition> = assignment
@@ -91,4 +112,10 @@ impl Election {
             self.owned = now;
         }
     }
+}
+
+fn member(config: &ClientConfig, topic: &str) -> Result<BaseConsumer, KafkaError> {
+    let consumer: BaseConsumer = config.create()?;
+    consumer.subscribe(&[topic])?;
+    Ok(consumer)
 }
