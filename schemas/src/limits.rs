@@ -2,6 +2,9 @@
 
 use crate::units::{Millis, MinorUnits, Units};
 
+/// Most bytes of an intent's record: four times what ingest takes as a body. A decision repeats parts of its intent, and
+/// the log takes records of up to a megabyte: a writer that is not ours could send what no decision can answer.
+pub const INTENT_BYTES_MAX: usize = 256 * 1_024;
 /// Most lines of one order.
 pub const LINES_MAX: usize = 8;
 /// Most units of one variant in one order.

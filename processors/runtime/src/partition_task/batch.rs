@@ -6,6 +6,7 @@ use model::{Decided, Intent, Processor, Stamp, Timer, UnreadableIntent};
 use schemas::decision::{Decision, DecisionHeader, Outcome, Undecodable};
 use schemas::framing;
 use schemas::ids::IntentId;
+use schemas::limits::INTENT_BYTES_MAX;
 use schemas::units::Millis;
 
 use super::{
@@ -306,7 +307,13 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             SchemaProblem::Stall(why) => Unread::Stall(why),
             SchemaProblem::Poison(why) => Unread::poison(why),
         })?;
-        P::read(&codec, datum).map_err(Unread::Poison)
+        let read = P::read(&codec, datum).map_err(Unread::Poison)?;
+        let length = intent.value.len();
+        if length > INTENT_BYTES_MAX {
+            let why = format!("an intent has at most {INTENT_BYTES_MAX} bytes, this one {length}");
+            return Err(Unread::Poison(UnreadableIntent { why, intent_id: Some(read.intent_id) }));
+        }
+        Ok(read)
     }
 
     /// Decides, catching panics: `Err` after [`PANIC_TRIES`] of them.

@@ -30,8 +30,12 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
     let mut endless_word = good[..=5 + 16].to_vec();
     endless_word.extend([0x80, 0x89, 0x7a]);
     endless_word.resize(endless_word.len() + 1_000_000, 0xff);
+    // It can be read, and its decision would repeat the id.
+    let mut endless_id = place(9);
+    endless_id.correlation_id = Some("x".repeat(1_000_000));
     let rows = [
         ("a word of a megabyte", endless_word, "is no OrderIntentKind"),
+        ("a correlation id of a megabyte", framed(&endless_id), "at most 262144 bytes"),
         ("random bytes", vec![0x8f, 1, 2, 3, 4, 5, 6], "magic byte"),
         ("empty", vec![], "5-byte"),
         ("text", b"{\"drop\":1}".to_vec(), "magic byte"),
