@@ -155,15 +155,22 @@ async fn name_variants(
     Ok(())
 }
 
-/// What of an order has no column of its own.
+/// What of an order has no column of its own. What most orders do not have is not written: of a hot drop's sold-out
+/// orders nothing is left.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct Details {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) payments: Vec<PaymentRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) operation: Option<ProviderOperation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) offer_left_ms: Option<i64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) from_waitlist: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) extended: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) refund: Option<RefundPlan>,
 }
 
