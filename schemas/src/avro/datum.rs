@@ -124,7 +124,10 @@ fn write_number(value: i64, buffer: &mut Vec<u8>) {
         length += 1;
     }
     bytes[length] = rest.to_le_bytes()[0];
-    buffer.extend_from_slice(&bytes[..=length]);
+    // All of them, then back: copying a length that is not known beforehand is a call, which costs more than the number.
+    let end = buffer.len() + length + 1;
+    buffer.extend_from_slice(&bytes);
+    buffer.truncate(end);
 }
 
 #[inline]
