@@ -33,8 +33,8 @@ const NEW_FILES: &str = "new";
 /// A table with so many changed rows gets a file of its own.
 const LARGE_TABLE_ROWS: usize = 10_000;
 
-/// Memory of the batches that are written out together. A busy partition has twice as much, and folds as much again after a
-/// crash. Every file that a smaller one would make is one more to ask for an order that is not there.
+/// Memory of the batches that are written out together. A busy partition has twice as much, and folds as much again
+/// after a crash. Every file that a smaller one would make is one more to ask for an order that is not there.
 const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
