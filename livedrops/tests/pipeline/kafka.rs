@@ -325,3 +325,52 @@ async fn a_process_whose_group_has_replaced_it_joins_again() {
     assert_eq!(status, 201, "it owns the partitions again: {body}");
     drop_nodes([node]);
 }
+
+/// A process that is stopped; it goes on when this is dropped.
+struct Stopped(u32);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        signal(pid, "STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_silent_broker_every_order_is_answered_and_taken_when_it_is_sent_again() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop_id, _) = schedule(&site, &node, &drop_request(1_000)).await;
+    let path = format!("/drops/{drop_id}/orders");
+    let buyers: Vec<_> = (0..40).map(|_| node.client(&site.token(random_uuid(), ""))).collect();
+    let order = async |buyer: &Client| buyer.post(&path, "k", &json!({"qty": 1})).await;
+    let broker = Stopped::new(from_stack("STACK_KAFKA_PID").parse().unwrap());
+    let answers = futures_util::future::join_all(buyers.iter().map(order)).await;
+    drop(broker);
+    let told = |expected: (u16, &str, &str)| {
+        let is_it = |(status, body): &&(u16, Value)| {
+            (*status, body["code"].as_str(), body["retry"].as_str())
+                == (expected.0, Some(expected.1), Some(expected.2))
+        };
+        answers.iter().filter(is_it).count()
+    };
+    let unknown = told((504, "outcome_unknown", "same-key"));
+    let not_written = told((503, "log_unavailable", "safe"));
+    assert_eq!(unknown + not_written, 40, "{answers:?}");
+    // Those that were on their way may be in the log; those that waited behind them are not.
+    assert_eq!(unknown, 5, "{answers:?}");
+    for (status, body) in futures_util::future::join_all(buyers.iter().map(order)).await {
+        assert!(matches!(status, 200 | 201), "{body}");
+        assert_eq!(body["order"]["status"], "CONFIRMED", "{body}");
+    }
+    assert_eq!(node.terminate(), Some(0));
+    let text = assert_audit(&site, "data", false);
+    assert!(text.contains("0 undecided · 0 decided twice"), "{text}");
+}
