@@ -59,6 +59,8 @@ pub(crate) struct Http {
 /// What was measured; absent where it was not asked for.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
+    /// See [`crate::machine`]; watched before the node starts.
+    pub(crate) slow_windows_percent: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) whole: Option<Whole>,
@@ -104,6 +106,7 @@ struct Sustained {
 impl Http {
     #[allow(clippy::print_stdout, reason = "it is what the program is for")]
     pub(crate) fn run(&self, runtime: &Runtime) -> Result<()> {
+        let slow_windows_percent = crate::machine::slow_windows_percent();
         let folder = tempfile::tempdir()?;
         let site = Site::new(&self.program, folder.path())?;
         rlimit::increase_nofile_limit(u64::from(4 * STREAMS))?;
@@ -114,6 +117,7 @@ impl Http {
         let warming = site.schedule(runtime, &node, WARM_UP_UNITS)?;
         site.load::<Sustained>(&node, warming, &sustained("results", "256", WARM_UP_SECONDS))?;
         let mut figures = self.steady(runtime, &site, &node)?;
+        figures.slow_windows_percent = slow_windows_percent;
         if let Some(kibibytes_per_stream) = weighed {
             figures.whole = Some(self.whole(runtime, &site, &mut node, kibibytes_per_stream)?);
         }
@@ -137,7 +141,8 @@ impl Http {
         )?;
         let refused = &timed.rejected_by_reason;
         ensure!(refused.is_empty(), "refused at the steady rate: {refused:?}");
-        Ok(Figures { p50_ms: timed.latency_ms.p50, p99_ms: timed.latency_ms.p99, whole: None })
+        let Quantiles { p50, p99 } = timed.latency_ms;
+        Ok(Figures { p50_ms: p50, p99_ms: p99, ..Figures::default() })
     }
 
     /// On a node and a broker that the steady rate has warmed up.
@@ -161,7 +166,8 @@ impl Http {
         let drop = site.schedule(runtime, node, 1_000)?;
         until_quiet(&watched)?;
         let before = cpu_seconds(&watched)?;
-        let many_tokens = [&sustained("results", "512", "10")[..], &["--tokens", "400"]].concat();
+        // Enough for 10,000 a second. Idle threads' CPU time counts while more of them are minted.
+        let many_tokens = [&sustained("results", "512", "10")[..], &["--tokens", "200"]].concat();
         let results: Sustained = site.load(node, drop, &many_tokens)?;
         until_quiet(&watched)?;
         let used = cpu_seconds(&watched)? - before;

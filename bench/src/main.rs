@@ -3,6 +3,7 @@
 mod bare_loop;
 mod growth;
 mod http;
+mod machine;
 mod ours;
 mod postgres_peer;
 mod redis_peer;

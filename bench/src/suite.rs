@@ -204,14 +204,16 @@ impl Suite {
 
     fn http_lines(&self) -> Result<Vec<Line>> {
         let Some(path) = &self.http else { return Ok(Vec::new()) };
-        let Figures { p50_ms, p99_ms, whole } = read(path)?;
+        let Figures { slow_windows_percent, p50_ms, p99_ms, whole } = read(path)?;
         let at_most = |what: &str, unit, bar, values: Vec<f64>| {
             Line::new(what, unit, Some(Bar::AtMost(bar)), Samples(values))
         };
         let at_least = |what: &str, bar, value| {
             Line::new(what, "per s", Some(Bar::AtLeast(bar)), Samples::one(value))
         };
+        let slow = Samples::one(slow_windows_percent);
         let mut lines = vec![
+            Line::new("the machine: 20 ms below half its speed", "%", None, slow),
             at_most("150 orders/s over HTTP on Kafka, p50", "ms", 8.0, vec![p50_ms]),
             at_most("150 orders/s over HTTP on Kafka, p99", "ms", 25.0, vec![p99_ms]),
         ];

@@ -1,0 +1,46 @@
+//! How steady the machine is: no answer on it is steadier.
+//!
+//! A virtual core may do less than a whole one for a moment without any scheduler inside the machine noticing. A loop
+//! that only computes, alone on the machine, shows it.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use platform::clock::monotonic;
+
+const WATCHED: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_millis(20);
+/// Steps of a chunk, some 40 us.
+const CHUNK_STEPS: u32 = 20_000;
+
+/// Per cent of windows of 20 ms in which one thread did less than half of what its fastest chunk promises.
+pub(crate) fn slow_windows_percent() -> f64 {
+    let (mut fastest, mut windows) = (Duration::MAX, Vec::new());
+    let started = monotonic();
+    while started.elapsed() < WATCHED {
+        let (window, mut chunks) = (monotonic(), 0_u32);
+        while window.elapsed() < WINDOW {
+            let chunk = monotonic();
+            compute();
+            fastest = fastest.min(chunk.elapsed());
+            chunks += 1;
+        }
+        windows.push((chunks, window.elapsed()));
+    }
+    let is_slow = |(chunks, took): &&(u32, Duration)| fastest * *chunks * 2 < *took;
+    let slow = windows.iter().filter(is_slow).count();
+    #[allow(clippy::cast_precision_loss, reason = "there are some hundred windows")]
+    let share = slow as f64 / windows.len() as f64;
+    100.0 * share
+}
+
+/// Xorshift, because every step needs the one before.
+fn compute() {
+    let mut state = black_box(88_172_645_463_325_252_u64);
+    for _ in 0..CHUNK_STEPS {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    black_box(state);
+}
