@@ -1,10 +1,10 @@
-//! Intents in: one idempotent producer per process, acknowledged by every in-sync replica.
+//! Intents in: idempotent producers, acknowledged by every in-sync replica.
 
 mod gate;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -17,29 +17,37 @@ use schemas::partition::Partition;
 use tokio::sync::oneshot;
 
 use crate::KafkaSettings;
-use gate::{Admission, Gate};
+use gate::Gate;
 
-/// How long the thread that serves delivery reports outlives the appender at most.
+/// How long a producer outlives the appender at most: it belongs to the thread that serves its reports then.
 const REPORTS_POLL: Duration = Duration::from_millis(100);
+/// How long those that waited are gathered into one request: usually longer than handing them over takes. What comes too
+/// late for a request is polled for (see `gate`).
+const GATHER_MS: &str = "1";
 
 type Answer = oneshot::Sender<Result<i64, AppendError>>;
-type SharedGate = Arc<Mutex<Gate<Request>>>;
+type IntentProducer = BaseProducer<Context>;
 
 struct Request {
     intent: IntentToAppend,
     answer: Answer,
 }
 
+/// The way of one partition's intents.
+struct Lane {
+    gate: Mutex<Gate<Request>>,
+    /// Takes those that waited; gone when the client is dropped.
+    gathering: Weak<IntentProducer>,
+}
+
 /// What a delivery report brings back.
 struct Sent {
     answer: Answer,
-    gate: SharedGate,
+    lane: Arc<Lane>,
 }
 
 struct Context {
     is_reachable: Arc<AtomicBool>,
-    /// Whose reports are served; gone while it is dropped.
-    client: OnceLock<Weak<Client>>,
 }
 
 impl ClientContext for Context {
@@ -57,22 +65,29 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Sent>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
-        let Sent { answer, gate } = *sent;
+        let Sent { answer, lane } = *sent;
         match result {
             Ok(message) => {
                 drop(answer.send(Ok(message.offset())));
-                let ready = locked(&gate).acknowledged();
-                match self.client.get().and_then(Weak::upgrade) {
-                    Some(client) => hand_over(&client.gathering, ready, &gate),
+                let ready = locked(&lane.gate).acknowledged();
+                match lane.gathering.upgrade() {
+                    Some(producer) => hand_over(&producer, ready, &lane),
                     None => turn_away(ready, "the log's client was stopped"),
                 }
             }
             Err((error, _)) => {
                 // The broker has it, or not: librdkafka gave up waiting for the answer.
                 drop(answer.send(Err(AppendError::Unknown(error.to_string()))));
-                turn_away(locked(&gate).refused(), "the log did not take the intents before it");
+                lane.refuse();
             }
         }
+    }
+}
+
+impl Lane {
+    fn refuse(&self) {
+        let waiting = locked(&self.gate).refused();
+        turn_away(waiting, "the log did not take an intent before this one");
     }
 }
 
@@ -86,22 +101,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long those that waited are gathered into one request: longer than handing them over takes. What came too late for
-/// a request would be polled for (see `gate`).
-const GATHER_MS: &str = "1";
-
 /// Two producers, for a lone intent and for many, and the intents that wait.
 struct Client {
-    at_once: BaseProducer<Context>,
-    gathering: BaseProducer<Context>,
-    gates: Mutex<HashMap<(&'static str, Partition), SharedGate>>,
+    at_once: Arc<IntentProducer>,
+    gathering: Arc<IntentProducer>,
+    lanes: Mutex<HashMap<(&'static str, Partition), Arc<Lane>>>,
 }
 
 impl Client {
-    fn start(
-        settings: &KafkaSettings,
-        is_reachable: &Arc<AtomicBool>,
-    ) -> Result<Arc<Self>, KafkaError> {
+    fn start(settings: &KafkaSettings, is_reachable: &Arc<AtomicBool>) -> Result<Self, KafkaError> {
         let producer = |linger_ms, statistics_interval_ms| -> Result<_, KafkaError> {
             let config = settings.client(&[
                 ("acks", "all"),
@@ -114,27 +122,12 @@ impl Client {
                 ("statistics.interval.ms", statistics_interval_ms),
             ]);
             let is_reachable = is_reachable.clone();
-            config.create_with_context(Context { is_reachable, client: OnceLock::new() })
+            let producer = Arc::new(config.create_with_context(Context { is_reachable })?);
+            serve_reports(&producer)?;
+            Ok(producer)
         };
-        let client = Arc::new(Self {
-            at_once: producer("0", "1000")?,
-            gathering: producer(GATHER_MS, "0")?,
-            gates: Mutex::default(),
-        });
-        let producers: [fn(&Self) -> &BaseProducer<Context>; 2] =
-            [|client| &client.at_once, |client| &client.gathering];
-        for producer in producers {
-            let weak = Arc::downgrade(&client);
-            producer(&client).context().client.get_or_init(|| weak.clone());
-            let serve = move || {
-                while let Some(client) = weak.upgrade() {
-                    producer(&client).poll(REPORTS_POLL);
-                }
-            };
-            let thread = std::thread::Builder::new().name("intent-reports".into()).spawn(serve);
-            thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        }
-        Ok(client)
+        let (at_once, gathering) = (producer("0", "1000")?, producer(GATHER_MS, "0")?);
+        Ok(Self { at_once, gathering, lanes: Mutex::default() })
     }
 
     fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
@@ -144,44 +137,54 @@ impl Client {
     }
 
     fn append(&self, request: Request) {
-        let (topic, partition) = (request.intent.topic.name, request.intent.partition);
-        let gate = locked(&self.gates).entry((topic, partition)).or_default().clone();
-        let admission = locked(&gate).admit(request);
-        match admission {
-            Admission::Now(request) => hand_over(&self.at_once, vec![request], &gate),
-            Admission::Later => {}
-            Admission::Full(request) => turn_away(vec![request], "the send queue is full"),
-        }
+        let lane = self.lane(request.intent.topic.name, request.intent.partition);
+        let admitted = locked(&lane.gate).admit(request);
+        hand_over(&self.at_once, admitted, &lane);
+    }
+
+    fn lane(&self, topic: &'static str, partition: Partition) -> Arc<Lane> {
+        let new = || {
+            let gathering = Arc::downgrade(&self.gathering);
+            Arc::new(Lane { gate: Mutex::default(), gathering })
+        };
+        locked(&self.lanes).entry((topic, partition)).or_insert_with(new).clone()
     }
 }
 
-/// Hands requests that the gate let pass to librdkafka.
-fn hand_over(producer: &BaseProducer<Context>, mut requests: Vec<Request>, gate: &SharedGate) {
-    while !requests.is_empty() {
-        let mut ready = Vec::new();
-        for request in requests {
-            if let Err((error, answer)) = send(producer, request, gate) {
-                let why = match error {
-                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
-                        "the send queue is full".into()
-                    }
-                    error => error.to_string(),
-                };
-                drop(answer.send(Err(AppendError::NotWritten(why))));
-                ready.append(&mut locked(gate).acknowledged());
-            }
+/// Starts the thread that serves a producer's delivery reports for as long as somebody else has the producer.
+fn serve_reports(producer: &Arc<IntentProducer>) -> Result<(), KafkaError> {
+    let producer = Arc::downgrade(producer);
+    let serve = move || {
+        while let Some(producer) = producer.upgrade() {
+            producer.poll(REPORTS_POLL);
         }
-        requests = ready;
+    };
+    let thread = std::thread::Builder::new().name("intent-reports".into()).spawn(serve);
+    thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+    Ok(())
+}
+
+/// Hands requests that the gate let pass to librdkafka.
+fn hand_over(
+    producer: &IntentProducer,
+    requests: impl IntoIterator<Item = Request>,
+    lane: &Arc<Lane>,
+) {
+    for request in requests {
+        if let Err((error, answer)) = send(producer, request, lane) {
+            drop(answer.send(Err(AppendError::NotWritten(error.to_string()))));
+            lane.refuse();
+        }
     }
 }
 
 fn send(
-    producer: &BaseProducer<Context>,
+    producer: &IntentProducer,
     request: Request,
-    gate: &SharedGate,
+    lane: &Arc<Lane>,
 ) -> Result<(), (KafkaError, Answer)> {
     let Request { intent, answer } = request;
-    let sent = Box::new(Sent { answer, gate: gate.clone() });
+    let sent = Box::new(Sent { answer, lane: lane.clone() });
     let mut record = BaseRecord::with_opaque_to(intent.topic.name, sent)
         .partition(i32::from(intent.partition.0))
         .payload(intent.value.as_slice());
@@ -205,18 +208,21 @@ pub(crate) struct KafkaAppender {
 impl KafkaAppender {
     pub(crate) fn new(settings: KafkaSettings) -> Result<Self, KafkaError> {
         let is_reachable = Arc::new(AtomicBool::new(true));
-        let client = Mutex::new(Client::start(&settings, &is_reachable)?);
+        let client = Mutex::new(Arc::new(Client::start(&settings, &is_reachable)?));
         Ok(Self { settings, client, is_reachable })
     }
 
     /// The client; a new one where the last met a fatal error, which an idempotent producer never survives.
     fn client(&self) -> Result<Arc<Client>, KafkaError> {
-        let mut client = locked(&self.client);
-        if let Some((code, why)) = client.fatal_error() {
-            tracing::error!(%code, why, "the intents producer is replaced");
-            *client = Client::start(&self.settings, &self.is_reachable)?;
-        }
-        Ok(client.clone())
+        let mut current = locked(&self.client);
+        let Some((code, why)) = current.fatal_error() else { return Ok(current.clone()) };
+        tracing::error!(%code, why, "the intents producers are replaced");
+        let new = Arc::new(Client::start(&self.settings, &self.is_reachable)?);
+        let old = std::mem::replace(&mut *current, new.clone());
+        // A producer that ends is waited for, by one at most.
+        drop(current);
+        drop(old);
+        Ok(new)
     }
 }
 
@@ -233,5 +239,46 @@ impl IntentAppender for KafkaAppender {
 
     fn is_reachable(&self) -> bool {
         self.is_reachable.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use schemas::topics::ORDER_INTENTS;
+    use schemas::units::Millis;
+
+    use super::*;
+
+    #[test]
+    fn an_appender_that_is_dropped_answers_everybody_and_ends_its_producers() {
+        let settings = KafkaSettings {
+            brokers: "127.0.0.1:1".into(),
+            session_timeout_ms: 1_500,
+            clock: || Millis(0),
+        };
+        let appender = KafkaAppender::new(settings).unwrap();
+        let client = appender.client().unwrap();
+        let producers = [&client.at_once, &client.gathering].map(Arc::downgrade);
+        drop(client);
+        let intent = IntentToAppend {
+            topic: ORDER_INTENTS,
+            partition: Partition(0),
+            key: None,
+            value: vec![1],
+            traceparent: None,
+        };
+        let answers: Vec<_> = (0..7).map(|_| appender.append(intent.clone())).collect();
+        drop(appender);
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.blocking_recv()).collect();
+        let unknown = |answer: &&_| matches!(answer, Ok(Err(AppendError::Unknown(_))));
+        let not_written = |answer: &&_| matches!(answer, Ok(Err(AppendError::NotWritten(_))));
+        assert_eq!(answers.iter().filter(unknown).count(), 5, "{answers:?}");
+        assert_eq!(answers.iter().filter(not_written).count(), 2, "{answers:?}");
+        let is_over = |_| {
+            std::thread::sleep(REPORTS_POLL);
+            producers.iter().all(|producer| producer.strong_count() == 0)
+        };
+        assert!((0..50).any(is_over), "a producer goes on");
     }
 }

@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`admin`] | topics made from the table in `schemas::topics` |
-//! | `appender` | intents in: one idempotent producer per process |
+//! | `appender` | intents in: idempotent producers, and a gate before them |
 //! | `owner` | the owner's transactional view of a partition |
 //! | [`election`] | which process owns which partition |
 //! | `tail` | committed records out |

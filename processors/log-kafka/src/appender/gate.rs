@@ -1,25 +1,12 @@
 //! What of a partition's intents the client may have now.
 //!
-//! librdkafka allows an idempotent producer five unacknowledged messages per partition before it makes another request,
-//! and what it holds beyond them it polls for without a pause (`rd_kafka_toppar_producer_serve`; confluentinc/librdkafka
-//! pull request 4989). A core spent so is one that the broker waits for. So what cannot be sent waits here, and goes with
-//! the next request: a burst is gathered, and a lone buyer waits for nobody.
+//! librdkafka makes no other request for an idempotent producer's partition while five messages or more of it are
+//! unacknowledged, and polls without a pause for what it holds meanwhile (`rd_kafka_toppar_producer_serve`). A core spent
+//! so is one that the broker waits for. So what cannot be sent waits here, and goes with the next request: a burst is
+//! gathered, and a lone buyer waits for nobody.
 
 /// Handed over at once while fewer are unacknowledged: librdkafka's own limit.
 const UNACKNOWLEDGED_MAX: usize = 5;
-/// Waiting for one partition; beyond it ingest sheds load.
-const WAITING_MAX: usize = 100_000;
-
-/// What becomes of an item.
-#[derive(PartialEq, Eq, Debug)]
-pub(super) enum Admission<T> {
-    /// Hand it over.
-    Now(T),
-    /// It comes out of [`Gate::acknowledged`] or [`Gate::refused`].
-    Later,
-    /// Too many are waiting.
-    Full(T),
-}
 
 /// One partition's items: a number of unacknowledged ones, and those that wait for them.
 #[derive(Debug)]
@@ -35,19 +22,17 @@ impl<T> Default for Gate<T> {
 }
 
 impl<T> Gate<T> {
-    pub(super) fn admit(&mut self, item: T) -> Admission<T> {
+    /// The item, to be handed over now, or `None` where it waits.
+    pub(super) fn admit(&mut self, item: T) -> Option<T> {
         if self.unacknowledged < UNACKNOWLEDGED_MAX {
             self.unacknowledged += 1;
-            Admission::Now(item)
-        } else if self.waiting.len() < WAITING_MAX {
-            self.waiting.push(item);
-            Admission::Later
-        } else {
-            Admission::Full(item)
+            return Some(item);
         }
+        self.waiting.push(item);
+        None
     }
 
-    /// One that was handed over is in the log, or was not taken by the client. Returns what to hand over now.
+    /// One that was handed over is in the log. Returns what to hand over now.
     pub(super) fn acknowledged(&mut self) -> Vec<T> {
         self.unacknowledged -= 1;
         if self.unacknowledged >= UNACKNOWLEDGED_MAX {
@@ -57,8 +42,8 @@ impl<T> Gate<T> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// One that was handed over did not reach the log in time. Returns those that waited for it: they have waited as
-    /// long, and nothing was written of them.
+    /// One that was handed over did not reach the log. Returns those that wait, to be turned away: whoever is told now
+    /// that nothing was written can try again, and a log that does not answer is not filled further.
     pub(super) fn refused(&mut self) -> Vec<T> {
         self.unacknowledged -= 1;
         std::mem::take(&mut self.waiting)
@@ -73,10 +58,10 @@ mod tests {
     fn crowded() -> Gate<u32> {
         let mut gate = Gate::default();
         for item in 1..=5 {
-            assert_eq!(gate.admit(item), Admission::Now(item), "a lone buyer waits for nobody");
+            assert_eq!(gate.admit(item), Some(item), "a lone buyer waits for nobody");
         }
-        assert_eq!(gate.admit(6), Admission::Later);
-        assert_eq!(gate.admit(7), Admission::Later);
+        assert_eq!(gate.admit(6), None);
+        assert_eq!(gate.admit(7), None);
         gate
     }
 
@@ -84,7 +69,7 @@ mod tests {
     fn what_waits_is_handed_over_once_and_in_order_when_there_is_room() {
         let mut gate = crowded();
         assert_eq!(gate.acknowledged(), [6, 7]);
-        assert_eq!(gate.admit(8), Admission::Later, "six are on their way");
+        assert_eq!(gate.admit(8), None, "six are on their way");
         assert!(gate.acknowledged().is_empty(), "five still are");
         assert_eq!(gate.acknowledged(), [8]);
     }
@@ -93,40 +78,26 @@ mod tests {
     fn nobody_waits_behind_one_that_was_refused() {
         let mut gate = crowded();
         assert_eq!(gate.refused(), [6, 7]);
-        assert_eq!(gate.admit(8), Admission::Now(8));
-    }
-
-    #[test]
-    fn a_full_gate_gives_the_item_back() {
-        let mut gate = crowded();
-        for item in 8..u32::try_from(WAITING_MAX).unwrap_or(0) + 6 {
-            assert_eq!(gate.admit(item), Admission::Later);
-        }
-        assert_eq!(gate.admit(0), Admission::Full(0));
+        assert_eq!(gate.admit(8), Some(8));
     }
 
     #[test]
     fn everything_that_was_admitted_comes_out_again() {
         let mut gate = Gate::default();
-        let (mut on_their_way, mut admitted) = (0, 0);
-        for item in 0..1_000_u32 {
-            match gate.admit(item) {
-                Admission::Now(_) => on_their_way += 1,
-                Admission::Later => {}
-                Admission::Full(_) => unreachable!("a thousand never fill it"),
-            }
-            admitted += 1;
+        let (mut on_their_way, mut acknowledged) = (0, 0);
+        for item in 0..1_000 {
+            on_their_way += usize::from(gate.admit(item).is_some());
             if item % 3 == 0 {
                 on_their_way += gate.acknowledged().len();
                 on_their_way -= 1;
-                admitted -= 1;
+                acknowledged += 1;
             }
         }
         while on_their_way > 0 {
             on_their_way += gate.acknowledged().len();
             on_their_way -= 1;
-            admitted -= 1;
+            acknowledged += 1;
         }
-        assert_eq!(admitted, 0);
+        assert_eq!(acknowledged, 1_000);
     }
 }
