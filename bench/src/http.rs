@@ -57,7 +57,7 @@ pub(crate) struct Http {
 }
 
 /// What was measured; absent where it was not asked for.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
     /// See [`crate::machine`]; watched before the node starts.
     pub(crate) slow_windows_percent: f64,
@@ -116,11 +116,10 @@ impl Http {
         let weighed = weighed.transpose()?;
         let warming = site.schedule(runtime, &node, WARM_UP_UNITS)?;
         site.load::<Sustained>(&node, warming, &sustained("results", "256", WARM_UP_SECONDS))?;
-        let mut figures = self.steady(runtime, &site, &node)?;
-        figures.slow_windows_percent = slow_windows_percent;
-        if let Some(kibibytes_per_stream) = weighed {
-            figures.whole = Some(self.whole(runtime, &site, &mut node, kibibytes_per_stream)?);
-        }
+        let Quantiles { p50, p99 } = self.steady(runtime, &site, &node)?;
+        let whole = weighed.map(|kibibytes| self.whole(runtime, &site, &mut node, kibibytes));
+        let whole = whole.transpose()?;
+        let figures = Figures { slow_windows_percent, p50_ms: p50, p99_ms: p99, whole };
         let text = serde_json::to_string_pretty(&figures)?;
         println!("{text}");
         if let Some(path) = &self.out {
@@ -129,7 +128,7 @@ impl Http {
         Ok(())
     }
 
-    fn steady(&self, runtime: &Runtime, site: &Site<'_>, node: &Node) -> Result<Figures> {
+    fn steady(&self, runtime: &Runtime, site: &Site<'_>, node: &Node) -> Result<Quantiles> {
         let drop = site.schedule(runtime, node, 1_000_000)?;
         let seconds = STEADY_WARM_UP_SECONDS + self.seconds;
         let [rate, seconds, warm_up] =
@@ -141,8 +140,7 @@ impl Http {
         )?;
         let refused = &timed.rejected_by_reason;
         ensure!(refused.is_empty(), "refused at the steady rate: {refused:?}");
-        let Quantiles { p50, p99 } = timed.latency_ms;
-        Ok(Figures { p50_ms: p50, p99_ms: p99, ..Figures::default() })
+        Ok(timed.latency_ms)
     }
 
     /// On a node and a broker that the steady rate has warmed up.

@@ -123,8 +123,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
     assert_eq!(status, 201, "the partition goes on: {body}");
 
     // The registry is away (stopped, so that every call times out): an unknown id must wait, not be judged.
-    let registry: u32 = from_stack("STACK_REGISTRY_PID").parse().unwrap();
-    signal(registry, "STOP");
+    let registry = Stopped::new(from_stack("STACK_REGISTRY_PID").parse().unwrap());
     let later = [&[0, 0, 15, 66, 65][..], &random].concat();
     append_raw(partition, &[later]);
     let started = monotonic();
@@ -144,7 +143,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
         .await
         .unwrap();
     let location = pending.headers()["location"].to_str().unwrap().to_owned();
-    signal(registry, "CONT");
+    std::mem::drop(registry);
     assert!(reason.contains("registry is unreachable"), "{reason}");
     let (status, body) = buyer.get(&format!("{location}&waitMs=30000")).await;
     assert_eq!((status, &body["status"]), (200, &json!("CONFIRMED")), "nothing was lost: {body}");
@@ -236,7 +235,7 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
     request["endsAt"] = json!(instant(opens + 1_500));
     let (drop, _) = schedule(&site, &api, &request).await;
     let holds = two_holds(&site, &api).await;
-    signal(paused.0.id(), "STOP");
+    let stopped = Stopped::new(paused.0.id());
     let stopped_at = now_ms();
     // Appended while nobody decides: before the opening, while on sale, after the closing; and a cancellation
     // just before and just after the hold ran out.
@@ -274,7 +273,7 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
         let outcome = if body["status"] == "REJECTED" { &body["reason"] } else { &body["status"] };
         assert_eq!(outcome, expected, "{body}");
     }
-    signal(paused.0.id(), "CONT");
+    std::mem::drop(stopped);
     let buyer = api.client(&site.token(random_uuid(), ""));
     let (status, body) =
         buyer.post(&format!("/drops/{drop}/orders"), "late", &json!({"qty": 1})).await;
@@ -333,22 +332,6 @@ fn intents_end(partition: i32) -> i64 {
         .create()
         .unwrap();
     reader.fetch_watermarks("order-intents", partition, PATIENCE).unwrap().1
-}
-
-/// A process that is stopped; it goes on when this is dropped.
-struct Stopped(u32);
-
-impl Stopped {
-    fn new(pid: u32) -> Self {
-        signal(pid, "STOP");
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        signal(self.0, "CONT");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,7 +91,7 @@ impl Lane {
     }
 }
 
-fn turn_away(requests: Vec<Request>, why: &str) {
+fn turn_away(requests: impl IntoIterator<Item = Request>, why: &str) {
     for Request { answer, .. } in requests {
         drop(answer.send(Err(AppendError::NotWritten(why.into()))));
     }
@@ -232,7 +232,7 @@ impl IntentAppender for KafkaAppender {
         let request = Request { intent, answer };
         match self.client() {
             Ok(client) => client.append(request),
-            Err(error) => turn_away(vec![request], &error.to_string()),
+            Err(error) => turn_away([request], &error.to_string()),
         }
         receiver
     }
