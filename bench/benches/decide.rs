@@ -19,6 +19,10 @@ use schemas::order::{
 use schemas::partition::Partition;
 use schemas::units::{Millis, MinorUnits, Units};
 
+// The program's, so that a row costs here what it costs there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const DROP: DropId = DropId([0xd0; 16]);
 const CREATOR: CreatorId = CreatorId([0xc0; 16]);
 const ORDERS: u32 = 10_000;

@@ -83,7 +83,7 @@ impl HotDrop {
             actor: Some(UserId(creator_id.0)),
             drop_id: Some(self.drop()),
             creator_command: Some(CreatorCommand { creator_ids: vec![creator_id], admin: false }),
-            schedule: Some(terms),
+            schedule: Some(Box::new(terms)),
             ..OrderIntent::bare(IntentId(creator_id.0), OrderIntentKind::Schedule, Millis(0))
         }
     }

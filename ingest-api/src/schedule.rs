@@ -236,7 +236,7 @@ fn terms(
     let blank = ScheduleDrop { schedule_key: Hash([0; 16]), ..terms.clone() };
     let mut meaning = Vec::new();
     let intent = OrderIntent {
-        schedule: Some(blank),
+        schedule: Some(Box::new(blank)),
         ..OrderIntent::bare(schemas::ids::IntentId([0; 16]), OrderIntentKind::Schedule, Millis(0))
     };
     schemas::avro::ORDER_INTENT.encode(&intent, &mut meaning);
@@ -269,7 +269,7 @@ pub(crate) async fn schedule(
     let intent = OrderIntent {
         actor: Some(caller.user),
         drop_id: Some(drop),
-        schedule: Some(terms(creator, drop, &key, &request)?),
+        schedule: Some(Box::new(terms(creator, drop, &key, &request)?)),
         ..OrderIntent::bare(new_intent_id(), OrderIntentKind::Schedule, now())
     };
     let partition = drop.partition(state.intake.partitions());
@@ -363,7 +363,7 @@ pub(crate) async fn edit(
     StrictJson(request): StrictJson<EditRequest>,
 ) -> Result<Response, Problem> {
     let drop = drop_id(&drop)?;
-    let edit = Some(edit_terms(drop, &request)?);
+    let edit = Some(Box::new(edit_terms(drop, &request)?));
     let intent = command_intent(&caller, drop, OrderIntentKind::Edit);
     send_command(&state, &headers, drop, OrderIntent { edit, ..intent }).await
 }

@@ -113,11 +113,11 @@ pub struct Decision<B> {
     /// What this record is.
     pub outcome: Outcome,
     /// Filled for [`Outcome::Genesis`].
-    pub genesis: Option<Genesis>,
+    pub genesis: Option<Box<Genesis>>,
     /// Filled for [`Outcome::OwnerStarted`].
-    pub owner_started: Option<OwnerStarted>,
+    pub owner_started: Option<Box<OwnerStarted>>,
     /// Filled for [`Outcome::Undecodable`].
-    pub undecodable: Option<Undecodable>,
+    pub undecodable: Option<Box<Undecodable>>,
     /// What is decided and the rows it leaves behind.
     pub body: Option<B>,
     /// Link of the chain; [`seal`] fills it.

@@ -93,7 +93,7 @@ impl Payments {
             let kind = OrderIntentKind::PaymentOutcome;
             let intent = OrderIntent::bare(workload.fresh_id(), kind, now);
             let order = outcome.order_id;
-            (order, OrderIntent { payment_outcome: Some(outcome), ..intent })
+            (order, OrderIntent { payment_outcome: Some(Box::new(outcome)), ..intent })
         });
         intents.collect()
     }

@@ -64,7 +64,7 @@ impl Workload {
         let actor = UserId(terms.creator_id.0);
         OrderIntent {
             drop_id: Some(drop),
-            schedule: Some(terms),
+            schedule: Some(Box::new(terms)),
             ..self.bare(Kind::Schedule, actor)
         }
     }
@@ -169,11 +169,12 @@ impl Workload {
             14 => Kind::Close,
             _ => Kind::Abort,
         };
-        let edit = (kind == Kind::Edit).then(|| EditDrop {
+        let edit = EditDrop {
             hold_seconds: Some(20),
             title: Some("Renamed".into()),
             ..EditDrop::default()
-        });
+        };
+        let edit = (kind == Kind::Edit).then(|| Box::new(edit));
         OrderIntent { edit, ..self.by_creator(kind, drop) }
     }
 }

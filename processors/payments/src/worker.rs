@@ -63,7 +63,7 @@ impl OutcomeLog {
         let now = Millis(platform::clock::now_ms());
         let id = platform::clock::random_uuid().into();
         let intent = OrderIntent {
-            payment_outcome: Some(outcome),
+            payment_outcome: Some(Box::new(outcome)),
             ..OrderIntent::bare(id, OrderIntentKind::PaymentOutcome, now)
         };
         let mut value = Vec::with_capacity(256);

@@ -153,7 +153,7 @@ impl TryFrom<OrderIntent> for Command {
             }
             Kind::Cancel | Kind::Extend | Kind::Pay => buyer_command(intent),
             Kind::Schedule => {
-                let terms = Box::new(needed(intent.schedule, "schedule")?);
+                let terms = needed(intent.schedule, "schedule")?;
                 Ok(Self::Schedule { drop: needed(intent.drop_id, "drop_id")?, terms })
             }
             Kind::Refund => Ok(Self::Refund {
@@ -161,7 +161,8 @@ impl TryFrom<OrderIntent> for Command {
                 refund: needed(intent.refund, "refund")?,
             }),
             Kind::PaymentOutcome => {
-                needed(intent.payment_outcome, "payment_outcome").map(Self::PaymentOutcome)
+                let outcome = needed(intent.payment_outcome, "payment_outcome")?;
+                Ok(Self::PaymentOutcome(*outcome))
             }
             Kind::Activate => needed(intent.activate, "activate").map(Self::Activate),
             Kind::Tick => Ok(Self::Tick),
@@ -197,7 +198,7 @@ fn creator_command(intent: OrderIntent) -> Result<Command, Incomplete> {
         OrderIntentKind::Pause => DropCommand::Pause,
         OrderIntentKind::Resume => DropCommand::Resume,
         OrderIntentKind::Abort => DropCommand::Abort,
-        OrderIntentKind::Edit => DropCommand::Edit(needed(intent.edit, "edit")?),
+        OrderIntentKind::Edit => DropCommand::Edit(*needed(intent.edit, "edit")?),
         OrderIntentKind::Restock => {
             DropCommand::Restock(needed(intent.stock_change, "stock_change")?)
         }

@@ -72,15 +72,16 @@ fn changed(body: OrderBody) -> Decided<OrderBody> {
 
 /// The same answer as the first time: a copy of the order as it is now.
 fn replayed(answer: Option<OrderRow>) -> Decided<OrderBody> {
-    Decided { outcome: Outcome::Replayed, body: Some(OrderBody { answer, ..OrderBody::default() }) }
+    Decided { outcome: Outcome::Replayed, body: Some(answering(answer)) }
 }
 
 /// The idempotency key belongs to another request; nothing changes.
 fn key_reused(answer: Option<OrderRow>) -> Decided<OrderBody> {
-    Decided {
-        outcome: Outcome::KeyReused,
-        body: Some(OrderBody { answer, ..OrderBody::default() }),
-    }
+    Decided { outcome: Outcome::KeyReused, body: Some(answering(answer)) }
+}
+
+fn answering(answer: Option<OrderRow>) -> OrderBody {
+    OrderBody { answer: answer.map(Box::new), ..OrderBody::default() }
 }
 
 fn refusal(reason: Reason) -> Refusal {
@@ -94,7 +95,7 @@ fn refused(refusal: Refusal) -> Decided<OrderBody> {
 
 /// A refused command on an order, with the order as it is.
 fn refused_with(refusal: Refusal, order: OrderRow) -> Decided<OrderBody> {
-    let body = OrderBody { refusal: Some(refusal), answer: Some(order), ..OrderBody::default() };
+    let body = OrderBody { refusal: Some(refusal), ..answering(Some(order)) };
     Decided { outcome: Outcome::Refused, body: Some(body) }
 }
 

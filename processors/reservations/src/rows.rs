@@ -180,7 +180,8 @@ pub fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
     let continuations = body.continuations.into_iter().map(StateRow::Continuation);
     let rows = drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(continuations);
     let finished = body.finished.into_iter().map(continuation_key);
-    let gone = finished.chain(body.archived.into_iter().flat_map(archived_keys));
+    let gone =
+        finished.chain(body.archived.into_iter().flat_map(|archived| archived_keys(*archived)));
     rows.map(RowChange::Put).chain(gone.map(RowChange::Delete))
 }
 
@@ -196,7 +197,7 @@ fn archived_keys(archived: ArchivedRows) -> impl Iterator<Item = RowKey> {
 /// The drop a decision is about, where it changes or answers something.
 #[must_use]
 pub fn drop_of(body: &OrderBody) -> Option<DropId> {
-    let order = body.orders.first().or(body.answer.as_ref()).map(|order| order.drop_id);
+    let order = body.orders.first().or(body.answer.as_deref()).map(|order| order.drop_id);
     let order = order.or_else(|| body.drops.first().map(|drop| drop.drop_id));
     let order = order.or_else(|| body.stocks.first().map(|stock| stock.drop_id));
     let order = order.or_else(|| body.continuations.first().map(|work| work.drop_id));

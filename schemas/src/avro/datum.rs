@@ -246,6 +246,18 @@ impl<T: Datum> Datum for Option<T> {
     }
 }
 
+impl<T: Datum> Datum for Box<T> {
+    #[inline]
+    fn write(&self, buffer: &mut Vec<u8>) {
+        T::write(self, buffer);
+    }
+
+    #[inline]
+    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+        T::read(reader).map(Self::new)
+    }
+}
+
 impl<T: Datum> Datum for Vec<T> {
     #[inline]
     fn write(&self, buffer: &mut Vec<u8>) {

@@ -7,13 +7,14 @@ use crate::ids::{DropId, Hash, OrderId, UserId, VariantId};
 
 use super::{BuyerRow, DropEvent, DropRow, OrderRow, Refusal, StockRow};
 
-/// Outcome and post-images of a reservation decision.
+/// Outcome and post-images of a reservation decision. What is large and rare is boxed: every decision is moved through a
+/// few places as a whole.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct OrderBody {
     /// For refused and `key_reused`.
     pub refusal: Option<Refusal>,
     /// Copy of an order row as it is; never applied.
-    pub answer: Option<OrderRow>,
+    pub answer: Option<Box<OrderRow>>,
     /// Order rows to put.
     pub orders: Vec<OrderRow>,
     /// Drop rows to put.
@@ -35,7 +36,7 @@ pub struct OrderBody {
     pub finished: Vec<i64>,
     /// Rows to delete.
     #[serde(default)]
-    pub archived: Option<ArchivedRows>,
+    pub archived: Option<Box<ArchivedRows>>,
     /// Logic version that holds from this record on.
     #[serde(default)]
     pub activated: Option<i32>,

@@ -317,13 +317,13 @@ pub struct OrderIntent {
     /// For every kind that a creator commands, [`OrderIntentKind::Schedule`] apart.
     pub creator_command: Option<CreatorCommand>,
     /// For [`OrderIntentKind::Schedule`].
-    pub schedule: Option<ScheduleDrop>,
+    pub schedule: Option<Box<ScheduleDrop>>,
     /// For [`OrderIntentKind::Pay`].
     #[serde(default)]
     pub payment: Option<PayOrder>,
     /// For [`OrderIntentKind::PaymentOutcome`].
     #[serde(default)]
-    pub payment_outcome: Option<PaymentOutcome>,
+    pub payment_outcome: Option<Box<PaymentOutcome>>,
     /// For [`OrderIntentKind::Restock`] and [`OrderIntentKind::Withdraw`].
     #[serde(default)]
     pub stock_change: Option<StockChange>,
@@ -332,7 +332,7 @@ pub struct OrderIntent {
     pub refund: Option<RefundOrder>,
     /// For [`OrderIntentKind::Edit`].
     #[serde(default)]
-    pub edit: Option<EditDrop>,
+    pub edit: Option<Box<EditDrop>>,
     /// For [`OrderIntentKind::Activate`].
     #[serde(default)]
     pub activate: Option<i32>,

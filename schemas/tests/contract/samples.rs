@@ -37,7 +37,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             creator_ids: vec![CreatorId([6; 16])],
             admin: true,
         }),
-        schedule: Some(ScheduleDrop {
+        schedule: Some(Box::new(ScheduleDrop {
             creator_id: CreatorId([6; 16]),
             schedule_key: Hash([7; 16]),
             request_hash: Hash([8; 16]),
@@ -60,9 +60,9 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             offer_seconds: 300,
             waitlist: true,
             payment_attempts: 2,
-        }),
+        })),
         payment: Some(PayOrder { order_id: OrderId([4; 16]), payment_method: Some("pm_2".into()) }),
-        payment_outcome: Some(PaymentOutcome {
+        payment_outcome: Some(Box::new(PaymentOutcome {
             order_id: OrderId([4; 16]),
             attempt: 2,
             operation: ProviderOperationKind::Capture,
@@ -72,7 +72,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             currency: "EUR".into(),
             detail: Some("insufficient_funds".into()),
             reference: Some("pi_1".into()),
-        }),
+        })),
         stock_change: Some(StockChange {
             variant_id: Some(VariantId([3; 16])),
             qty: Units(5),
@@ -84,7 +84,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             restock: true,
             key: Hash([12; 16]),
         }),
-        edit: Some(EditDrop {
+        edit: Some(Box::new(EditDrop {
             title: Some("Day Run".into()),
             starts_at: Some(Millis(3)),
             ends_at: Some(Millis(4)),
@@ -93,7 +93,7 @@ pub(crate) fn full_order_intent() -> OrderIntent {
             hold_seconds: Some(60),
             low_stock_threshold: Some(Units(2)),
             prices: vec![PriceChange { variant_id: VariantId([3; 16]), price: MinorUnits(2_499) }],
-        }),
+        })),
         activate: Some(2),
         ..OrderIntent::bare(IntentId([1; 16]), OrderIntentKind::Place, Millis(1_800_000_000_000))
     }
@@ -158,17 +158,17 @@ fn with_controls<B>(body: B) -> Decision<B> {
     Decision {
         header: header(),
         outcome: Outcome::Changed,
-        genesis: Some(Genesis {
+        genesis: Some(Box::new(Genesis {
             log_id: "log".into(),
             partition: 3,
             partition_count: 12,
             format: 1,
-        }),
-        owner_started: Some(OwnerStarted {
+        })),
+        owner_started: Some(Box::new(OwnerStarted {
             build: "0.1.0".into(),
             schemas: vec![PinnedSchema { id: 1, fingerprint: Hash([5; 16]) }],
-        }),
-        undecodable: Some(Undecodable { error: "short".into(), length: 3 }),
+        })),
+        undecodable: Some(Box::new(Undecodable { error: "short".into(), length: 3 })),
         body: Some(body),
         chain: FIRST_LINK,
     }
@@ -184,7 +184,7 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             opens_at: Some(Millis(5)),
             drop_status: Some(DropStatus::Upcoming),
         }),
-        answer: Some(order_row()),
+        answer: Some(Box::new(order_row())),
         orders: vec![order_row()],
         drops: vec![DropRow {
             drop_id: DROP,
@@ -252,13 +252,13 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             cursor: Some(OrderId([4; 16])),
         }],
         finished: vec![6],
-        archived: Some(ArchivedRows {
+        archived: Some(Box::new(ArchivedRows {
             drop_id: DROP,
             orders: vec![OrderId([4; 16])],
             buyers: vec![USER],
             variants: vec![VariantId([3; 16])],
             commands: vec![Hash([10; 16])],
-        }),
+        })),
         activated: Some(2),
     })
 }

@@ -133,7 +133,7 @@ fn delete(
         let cursor = orders.last().and_then(super::waitlist::order_in).or(work.cursor);
         change.body.continuations.push(ContinuationRow { cursor, ..work });
     }
-    change.body.archived = Some(archived);
+    change.body.archived = Some(Box::new(archived));
     change.finish(drop)
 }
 

@@ -219,7 +219,7 @@ fn reserve(
             return Ok(wanted.rejected(Reason::LimitExceeded, Vec::new(), held));
         }
     }
-    let mut stocks = Vec::with_capacity(wanted.lines.len());
+    let mut stocks = SmallVec::<[StockRow; 1]>::new();
     for line in &wanted.lines {
         stocks.push(stock::read(rows, drop.drop_id, line.variant_id)?);
     }

@@ -51,7 +51,7 @@ impl World {
             Genesis { log_id: "test".into(), partition: 0, partition_count: 1, format: 1 };
         let header = world.header(None, None);
         let unsealed = Decision::unsealed(header, Outcome::Genesis, None);
-        world.log(Decision { genesis: Some(genesis), ..unsealed });
+        world.log(Decision { genesis: Some(Box::new(genesis)), ..unsealed });
         world
     }
 
@@ -257,7 +257,7 @@ fn bare(kind: OrderIntentKind, actor: UserId) -> OrderIntent {
 pub(crate) fn schedule(drop: DropId, terms: ScheduleDrop) -> OrderIntent {
     OrderIntent {
         drop_id: Some(drop),
-        schedule: Some(terms),
+        schedule: Some(Box::new(terms)),
         ..bare(OrderIntentKind::Schedule, UserId(CREATOR.0))
     }
 }
@@ -316,7 +316,7 @@ pub(crate) fn reason(decision: &Decision<OrderBody>) -> Option<Reason> {
 
 pub(crate) fn order(decision: &Decision<OrderBody>) -> &OrderRow {
     let body = decision.body.as_ref().unwrap();
-    body.orders.first().or(body.answer.as_ref()).unwrap()
+    body.orders.first().or(body.answer.as_deref()).unwrap()
 }
 
 fn by_creator(kind: OrderIntentKind) -> OrderIntent {
@@ -366,7 +366,7 @@ pub(crate) fn outcome(
     };
     let kind = OrderIntentKind::PaymentOutcome;
     OrderIntent {
-        payment_outcome: Some(outcome),
+        payment_outcome: Some(Box::new(outcome)),
         ..OrderIntent::bare(IntentId([8; 16]), kind, Millis(0))
     }
 }
@@ -391,7 +391,7 @@ pub(crate) fn refund(user: UserId, order: &str, restock: bool, key: u8) -> Order
 pub(crate) fn edit(change: impl FnOnce(&mut EditDrop)) -> OrderIntent {
     let mut edit = EditDrop::default();
     change(&mut edit);
-    OrderIntent { edit: Some(edit), ..by_creator(OrderIntentKind::Edit) }
+    OrderIntent { edit: Some(Box::new(edit)), ..by_creator(OrderIntentKind::Edit) }
 }
 
 pub(crate) fn activate(version: i32) -> OrderIntent {

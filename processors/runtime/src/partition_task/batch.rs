@@ -291,7 +291,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 );
                 let length = i32::try_from(intent.value.len()).unwrap_or(i32::MAX);
                 let mut decision = Decision::unsealed(header, Outcome::Undecodable, None);
-                decision.undecodable = Some(Undecodable { error, length });
+                decision.undecodable = Some(Box::new(Undecodable { error, length }));
                 decision
             }
         };

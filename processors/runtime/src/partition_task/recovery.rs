@@ -193,22 +193,22 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             self.check_partition_count(count)?;
             let mut genesis: Decision<P::Body> =
                 Decision::unsealed(self.own_header(epoch, now), Outcome::Genesis, None);
-            genesis.genesis = Some(Genesis {
+            genesis.genesis = Some(Box::new(Genesis {
                 log_id,
                 partition: i32::from(self.settings.partition.0),
                 partition_count: i32::from(count),
                 format: LOG_FORMAT,
-            });
+            }));
             records.push(self.sealed(&genesis, None));
         }
         // Genesis already opens the first epoch; every later owner raises it.
         let epoch = if records.is_empty() { epoch } else { epoch + 1 };
         let mut started: Decision<P::Body> =
             Decision::unsealed(self.own_header(epoch, now), Outcome::OwnerStarted, None);
-        started.owner_started = Some(OwnerStarted {
+        started.owner_started = Some(Box::new(OwnerStarted {
             build: self.settings.build.clone(),
             schemas: self.settings.schemas.pins(),
-        });
+        }));
         records.push(self.sealed(&started, None));
         self.log.submit(records)?;
         self.position.next_decision_offset = self.log.await_commit()?;

@@ -60,7 +60,7 @@ fn outcome(buyer: u8, operation: ProviderOperationKind) -> OrderIntent {
         reference: None,
     };
     OrderIntent {
-        payment_outcome: Some(outcome),
+        payment_outcome: Some(Box::new(outcome)),
         ..OrderIntent::bare(IntentId([9; 16]), OrderIntentKind::PaymentOutcome, START)
     }
 }

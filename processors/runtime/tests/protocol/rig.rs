@@ -197,7 +197,7 @@ pub(crate) fn schedule(stock: i64, payment_required: bool) -> OrderIntent {
     OrderIntent {
         actor: Some(UserId([0xc0; 16])),
         drop_id: Some(DROP),
-        schedule: Some(terms),
+        schedule: Some(Box::new(terms)),
         ..OrderIntent::bare(IntentId([1; 16]), OrderIntentKind::Schedule, START)
     }
 }
