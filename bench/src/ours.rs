@@ -10,8 +10,8 @@ use model::{Processor as _, Row as _, Topology};
 use reservations::Reservations;
 use reservations::rows::{StateRow, stock_key};
 use runtime::{
-    BACKLOG_MIN, IntentAppender, IntentToAppend, Log, PartitionState, PartitionStatus,
-    PartitionTask, RegistryError, SchemaBook, SchemaRegistry, Store as _, TaskSettings, Wake,
+    Batching, IntentAppender, IntentToAppend, Log, PartitionState, PartitionStatus, PartitionTask,
+    RegistryError, SchemaBook, SchemaRegistry, Store as _, TaskSettings, Wake,
 };
 use schemas::avro::{self, RELEASED};
 use schemas::framing;
@@ -98,7 +98,7 @@ impl OurLog {
             build: env!("CARGO_PKG_VERSION").into(),
             schemas: Arc::new(SchemaBook::open(Arc::new(Table))?),
             new_intent_id: || platform::clock::random_uuid().into(),
-            backlog_min: BACKLOG_MIN,
+            batching: Batching::PRODUCTION,
             status: status.clone(),
         };
         let store = RocksStore::open(store_folder)?;

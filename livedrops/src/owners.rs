@@ -10,7 +10,7 @@ use followers::Followers;
 use model::Processor;
 use reservations::Reservations;
 use runtime::{
-    BACKLOG_MIN, Exit, PartitionState, PartitionStatus, PartitionTask, Refused, SchemaBook,
+    Batching, Exit, PartitionState, PartitionStatus, PartitionTask, Refused, SchemaBook,
     StoreError, TaskSettings, driver,
 };
 use schemas::partition::Partition;
@@ -166,7 +166,7 @@ impl Owners {
             build: env!("CARGO_PKG_VERSION").into(),
             schemas: self.schemas.clone(),
             new_intent_id: || platform::clock::random_uuid().into(),
-            backlog_min: BACKLOG_MIN,
+            batching: Batching::PRODUCTION,
             status: status.clone(),
         };
         let exit = match self.task::<P>(key, settings) {

@@ -7,8 +7,8 @@ use model::Processor;
 use reservations::command::Command;
 use reservations::rows::StateRow;
 use runtime::{
-    Exit, MemoryStore, PartitionStatus, PartitionTask, Refused, RegistryError, SchemaBook,
-    SchemaRegistry, Store, TaskSettings, Wake, state_hash, state_hash_of_rows,
+    Batching, Exit, MemoryStore, PartitionStatus, PartitionTask, Refused, RegistryError,
+    SchemaBook, SchemaRegistry, Store, TaskSettings, Wake, state_hash, state_hash_of_rows,
 };
 use schemas::avro;
 use schemas::decision::Decision;
@@ -28,6 +28,8 @@ use crate::workload::Workload;
 
 const PARTITIONS: usize = 2;
 const PROCESSES: usize = 3;
+/// Of one transaction where all is taken for a backlog.
+const BACKLOG_RECORDS: usize = 4;
 const START: Millis = Millis(1_800_000_000_000);
 /// Steps until the faults stop.
 pub const STEPS: usize = 700;
@@ -198,8 +200,13 @@ where
             build: "simulated".into(),
             schemas: self.schemas.clone(),
             new_intent_id: tick_id,
-            // Every other process decides ahead of each commit, the others never do.
-            backlog_min: if process.is_multiple_of(2) { 1 } else { usize::MAX },
+            // Every other process takes all for a backlog, in small transactions: it reads ahead, and decides ahead of
+            // each commit. The others never do.
+            batching: if process.is_multiple_of(2) {
+                Batching { records_max: BACKLOG_RECORDS, backlog_min: 1, threads: false }
+            } else {
+                Batching { backlog_min: usize::MAX, threads: false, ..Batching::PRODUCTION }
+            },
             status: PartitionStatus::new("reservations", number),
         };
         let log = self.broker.client(process, partition);

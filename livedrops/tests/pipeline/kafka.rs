@@ -7,6 +7,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use reqwest::Method;
+use schemas::ids::{DropId, Hash, OrderId, UserId};
+use schemas::order::{IfSoldOut, OrderIntent, OrderIntentKind, OrderLine, PlaceOrder};
+use schemas::units::Millis;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -91,7 +94,7 @@ fn append_raw(partition: i32, values: &[Vec<u8>]) {
 }
 
 fn partition_of(drop: Uuid) -> i32 {
-    i32::from(schemas::ids::DropId::from(drop).partition(12).0)
+    i32::from(DropId::from(drop).partition(12).0)
 }
 
 async fn state_of(client: &Client, partition: i32) -> (String, String) {
@@ -161,6 +164,78 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
     let shown = site.run("data", false, &["dead-letters", "show", place]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("{\"hello\":1}"), "{shown:?}");
     assert_audit(&site, "data", false);
+}
+
+/// Framed orders of buyers that nobody has seen, with a record that is none after every thousandth.
+async fn orders_and_poison(drop: Uuid, count: usize) -> Vec<Vec<u8>> {
+    let url = from_stack("LIVEDROPS_KAFKA__REGISTRY_URL");
+    let latest = reqwest::get(format!("{url}/subjects/order-intents-value/versions/latest"));
+    let latest: Value = latest.await.unwrap().json().await.unwrap();
+    let schema_id = u32::try_from(latest["id"].as_u64().unwrap()).unwrap();
+    let mut values = Vec::new();
+    for number in 1..=count {
+        let (drop, user) = (DropId::from(drop), UserId::from(random_uuid()));
+        let order = PlaceOrder {
+            order_id: OrderId::derive(drop, user, "key"),
+            request_hash: Hash([0; 16]),
+            lines: [OrderLine { variant_id: drop.plain_variant(), qty: 1 }].into(),
+            payment_method: None,
+            if_sold_out: IfSoldOut::Reject,
+            expected_total: None,
+            expected_currency: None,
+        };
+        let intent = OrderIntent {
+            actor: Some(user),
+            drop_id: Some(drop),
+            place: Some(order),
+            ..OrderIntent::bare(random_uuid().into(), OrderIntentKind::Place, Millis(now_ms()))
+        };
+        let mut value = Vec::new();
+        schemas::framing::start(&mut value, schema_id);
+        schemas::avro::ORDER_INTENT.encode(&intent, &mut value);
+        values.push(value);
+        if number % 1_000 == 0 {
+            values.push(b"poison".to_vec());
+        }
+    }
+    values
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_decided_once_and_in_order_over_kills() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    let mut node = site.start("data", false, &["all"]).await;
+    let (drop, _) = schedule(&site, &node, &drop_request(40_000)).await;
+    let token = site.token(random_uuid(), "");
+    let backlog = orders_and_poison(drop, 60_000).await;
+    append_raw(partition_of(drop), &backlog);
+    let sold = async |node: &Node| {
+        let (_, body) = node.client(&token).get(&format!("/drops/{drop}")).await;
+        body["variants"][0]["sold"].as_i64().unwrap()
+    };
+    node.kill();
+    node = site.start("data", false, &["all"]).await;
+    let mut seen = 0;
+    while seen < 40_000 {
+        let started = monotonic();
+        let before = std::mem::replace(&mut seen, sold(&node).await);
+        assert!(seen >= before, "{seen} after {before}");
+        while seen == before || seen == 0 {
+            assert!(started.elapsed() < PATIENCE, "stuck at {seen}");
+            seen = sold(&node).await;
+        }
+        if seen < 40_000 {
+            node.kill();
+            node = site.start("data", false, &["all"]).await;
+        }
+    }
+    let path = format!("/drops/{drop}/orders");
+    let late = node.client(&token).post(&path, "late", &json!({"qty": 1})).await;
+    assert_eq!((late.0, &late.1["code"]), (409, &json!("sold_out")), "after all of them: {late:?}");
+    assert_eq!(node.terminate(), Some(0));
+    let text = assert_audit(&site, "data", false);
+    assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The owner's transactional view of one partition.
 
+mod intents;
 mod transactions;
 
 use std::collections::VecDeque;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use model::Topology;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::Message;
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{
-    BACKLOG_MIN, Committer, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log,
-    LogError, OutgoingDecision,
+    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
+    OutgoingDecision, Worker,
 };
 use schemas::partition::Partition;
 use schemas::topics::Topic;
@@ -24,6 +25,7 @@ use schemas::units::Millis;
 use crate::appender::KafkaAppender;
 use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
 
+use intents::Intents;
 use transactions::{Context, DecisionProducer, Transactions, classify};
 
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
@@ -55,18 +57,19 @@ pub struct OwnedPartition {
     decisions: Option<Reader>,
     /// Reads intents from recovery on. Not one reader for both: one that is assigned anew has to wait for the long
     /// poll that it has open, and idle partitions should poll rarely.
-    intents: Option<Reader>,
+    intents: Option<Intents>,
+    /// Has the reader while it takes a backlog's next intents from the client.
+    reading: Worker<Intents>,
     decisions_at: Option<i64>,
     decisions_end: i64,
-    stash: VecDeque<IntentRecord>,
-    at_end: bool,
     /// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before
     /// the markers of its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka),
     /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
     writers: Option<[Writer; 2]>,
     turn: usize,
     deliveries: Context,
-    committer: Committer,
+    /// Sends and commits a backlog's transactions.
+    committing: Worker<i64>,
 }
 
 impl std::fmt::Debug for OwnedPartition {
@@ -103,12 +106,11 @@ impl OwnedPartition {
             appender,
             decisions_at: None,
             decisions_end: 0,
-            stash: VecDeque::new(),
-            at_end: false,
+            reading: Worker::named("log-reader"),
             writers: None,
             turn: 0,
             deliveries: Context::default(),
-            committer: Committer::default(),
+            committing: Worker::named("log-committer"),
         }
     }
 
@@ -199,23 +201,13 @@ impl OwnedPartition {
         (self.settings.clock)()
     }
 
-    /// Takes what one poll of the intents brings; false for nothing.
-    fn poll_once(&mut self, timeout: Duration) -> Result<bool, LogError> {
-        let Some(reader) = &self.intents else {
-            return Err(LogError::Recover("intents are read after recovery".into()));
-        };
-        let record = match reader.poll(timeout) {
-            None => return Ok(false),
-            Some(Ok(message)) => intent_record(&message),
-            Some(Err(KafkaError::PartitionEOF(_))) => {
-                self.at_end = true;
-                return Ok(true);
-            }
-            Some(Err(error)) => return Err(consumer_error(&error)),
-        };
-        self.at_end = false;
-        self.stash.push_back(record);
-        Ok(true)
+    /// The reader of intents, back from reading ahead.
+    fn intents(&mut self) -> Result<&mut Intents, LogError> {
+        if let Some(intents) = self.reading.outcome() {
+            self.intents = Some(intents?);
+        }
+        let intents = self.intents.as_mut();
+        intents.ok_or_else(|| LogError::Recover("intents are read after recovery".into()))
     }
 }
 
@@ -230,19 +222,6 @@ fn consumer_error(error: &KafkaError) -> LogError {
             | RDKafkaErrorCode::OperationTimedOut,
         ) => LogError::Unreachable(error.to_string()),
         _ => LogError::Recover(error.to_string()),
-    }
-}
-
-fn intent_record(message: &BorrowedMessage<'_>) -> IntentRecord {
-    // The topic is LogAppendTime; a broker that says otherwise is older than its configuration.
-    let append_time = match message.timestamp() {
-        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
-        Timestamp::NotAvailable => Millis(0),
-    };
-    IntentRecord {
-        offset: message.offset(),
-        append_time,
-        value: message.payload().unwrap_or_default().to_vec(),
     }
 }
 
@@ -263,7 +242,8 @@ impl Log for OwnedPartition {
 
     fn fence(&mut self) -> Result<(), LogError> {
         // The old producers first: they may hold the transaction that the new ones have to abort.
-        drop(self.committer.outcome());
+        drop(self.committing.outcome());
+        drop(self.reading.outcome());
         self.writers = None;
         self.intents = None;
         self.decisions_at = None;
@@ -308,13 +288,11 @@ impl Log for OwnedPartition {
     }
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
-        self.stash.clear();
-        self.at_end = false;
         self.decisions_at = None;
         self.decisions = None;
         let reader = self.settings.intents_reader().map_err(unreachable)?;
         self.assign(&reader, self.topology.intents, offset)?;
-        self.intents = Some(reader);
+        self.intents = Some(Intents::new(reader));
         Ok(())
     }
 
@@ -323,18 +301,31 @@ impl Log for OwnedPartition {
         into: &mut VecDeque<IntentRecord>,
         records_max: usize,
     ) -> Result<bool, LogError> {
-        while into.len() + self.stash.len() < records_max && self.poll_once(Duration::ZERO)? {}
+        let room = records_max.saturating_sub(into.len());
         // Markers may be outstanding on both ids: gathering a little longer is cheaper than the 20 ms.
         let free_at = self.writer()?.committed_at.after(MARKER_DELAY);
-        while !self.stash.is_empty()
-            && into.len() + self.stash.len() < records_max
-            && let left = free_at.since(self.now()).0
+        let clock = self.settings.clock;
+        let intents = self.intents()?;
+        intents.take_at_hand(room)?;
+        while (1..room).contains(&intents.stash.len())
+            && let left = free_at.since(clock()).0
             && (1..=MARKER_DELAY.0).contains(&left)
         {
-            self.poll_once(Duration::from_millis(left.cast_unsigned()))?;
+            intents.poll(Duration::from_millis(left.cast_unsigned()))?;
         }
-        into.append(&mut self.stash);
-        Ok(self.at_end)
+        let taken = room.min(intents.stash.len());
+        into.extend(intents.stash.drain(..taken));
+        let at_end = intents.at_end && intents.stash.is_empty();
+        if taken >= BACKLOG_MIN
+            && !at_end
+            && let Some(mut intents) = self.intents.take()
+        {
+            self.reading.start(move || {
+                intents.take_at_hand(records_max)?;
+                Ok(intents)
+            })?;
+        }
+        Ok(at_end)
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
@@ -343,12 +334,12 @@ impl Log for OwnedPartition {
             return transactions.send(&decisions);
         }
         let transactions = transactions.clone();
-        self.committer
+        self.committing
             .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()))
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        let next = match self.committer.outcome() {
+        let next = match self.committing.outcome() {
             Some(outcome) => outcome,
             None => self.writer()?.transactions.commit(),
         }?;
@@ -368,10 +359,8 @@ impl Log for OwnedPartition {
     }
 
     fn wait_for_intents(&mut self, timeout: Duration) {
-        if !self.stash.is_empty() {
-            return;
-        }
-        if let Err(error) = self.poll_once(timeout) {
+        let waited = self.intents().and_then(|intents| intents.wait(timeout));
+        if let Err(error) = waited {
             // The next poll meets the same error and reports it.
             tracing::debug!(%error, "waiting for intents");
         }

@@ -54,7 +54,7 @@ pub struct Decided<B> {
 /// The rules of one processor.
 pub trait Processor: Send + Sync + 'static {
     /// What an intent asks for.
-    type Command: Debug;
+    type Command: Debug + Send;
     /// What is kept.
     type Row: Row;
     /// What a decision record holds beside its header.

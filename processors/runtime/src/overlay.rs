@@ -35,7 +35,8 @@ type Generation<R> = FxHashMap<RowKey, Held<R>>;
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
     current: RefCell<Generation<R>>,
-    on_its_way: Generation<R>,
+    /// Shared with the thread that encodes it.
+    on_its_way: Arc<Generation<R>>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
     queues: BTreeMap<QueueKey, RowKey>,
@@ -68,13 +69,47 @@ fn place_of(key: &[u8], value: &[u8]) -> Option<(QueueKey, RowKey)> {
     Some((QueueKey { queue, size: u32::from_be_bytes(*size), position }, row))
 }
 
+/// What one transaction changes, before it has its bytes.
+pub(crate) struct Changes<R> {
+    position: Position,
+    rows: Arc<Generation<R>>,
+    queues: FxHashMap<QueueKey, Option<RowKey>>,
+    timers: FxHashMap<Timer, bool>,
+}
+
+impl<R: Row> Changes<R> {
+    /// The changes as the store takes them. Needs nothing else, so another thread may do it.
+    pub(crate) fn encode(&self) -> StoreBatch {
+        let changed = || self.rows.iter().filter(|(_, held)| held.is_changed);
+        let mut batch = StoreBatch::with_room(self.position.clone(), changed().count());
+        for (key, held) in changed() {
+            match &held.row {
+                Some(row) => batch.put(key.as_bytes(), |value| row.encode(value)),
+                None => batch.delete(key.as_bytes()),
+            }
+        }
+        for (place, row) in &self.queues {
+            let key = queue_key(place);
+            match row {
+                Some(row) => batch.put(&key, |value| value.extend_from_slice(row.as_bytes())),
+                None => batch.delete(&key),
+            }
+        }
+        for (timer, is_open) in &self.timers {
+            let key = timer_key(timer);
+            if *is_open { batch.put(&key, |_| ()) } else { batch.delete(&key) }
+        }
+        batch
+    }
+}
+
 impl<R: Row, S: Store> Overlay<R, S> {
     /// Loads the open timers and the queues; rows are read when they are asked for.
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
             store,
             current: RefCell::default(),
-            on_its_way: Generation::default(),
+            on_its_way: Arc::default(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
             queues: BTreeMap::new(),
@@ -87,7 +122,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
         self.current.get_mut().clear();
-        self.on_its_way.clear();
+        self.on_its_way = Arc::default();
         self.timers.clear();
         self.timer_changes.clear();
         self.queues.clear();
@@ -169,45 +204,33 @@ impl<R: Row, S: Store> Overlay<R, S> {
         }
     }
 
-    /// Ends a transaction: its changes as the store takes them, with the position they belong to. Until they are
-    /// handed to [`Overlay::write`], rows are read from memory. The changes taken before are handed over already.
-    pub(crate) fn take_changes(&mut self, position: Position) -> StoreBatch {
-        std::mem::swap(self.current.get_mut(), &mut self.on_its_way);
-        self.current.get_mut().clear(); // its room is kept
-        let changed = || self.on_its_way.iter().filter(|(_, held)| held.is_changed);
-        let mut changes = StoreBatch::with_room(position, changed().count());
-        for (key, held) in changed() {
-            match &held.row {
-                Some(row) => changes.put(key.as_bytes(), |value| row.encode(value)),
-                None => changes.delete(key.as_bytes()),
-            }
+    /// Ends a transaction: its changes, with the position they belong to. Until they are encoded and handed to
+    /// [`Overlay::write`], rows are read from memory. The changes taken before are handed over already.
+    pub(crate) fn take_changes(&mut self, position: Position) -> Changes<R> {
+        // Its room is kept, unless somebody still holds it.
+        let room = Arc::try_unwrap(std::mem::take(&mut self.on_its_way)).unwrap_or_default();
+        self.on_its_way = Arc::new(self.current.replace(room));
+        Changes {
+            position,
+            rows: self.on_its_way.clone(),
+            queues: std::mem::take(&mut self.queue_changes),
+            timers: std::mem::take(&mut self.timer_changes),
         }
-        for (place, row) in self.queue_changes.drain() {
-            match row {
-                Some(row) => {
-                    changes
-                        .put(&queue_key(&place), |value| value.extend_from_slice(row.as_bytes()));
-                }
-                None => changes.delete(&queue_key(&place)),
-            }
-        }
-        for (timer, is_open) in self.timer_changes.drain() {
-            let key = timer_key(&timer);
-            if is_open { changes.put(&key, |_| ()) } else { changes.delete(&key) }
-        }
-        changes
     }
 
     /// Hands the changes of a committed transaction to the store, which shows them from now on.
     pub(crate) fn write(&mut self, changes: StoreBatch) -> Result<(), StoreError> {
         self.store.write(changes)?;
-        self.on_its_way.clear();
+        match Arc::get_mut(&mut self.on_its_way) {
+            Some(rows) => rows.clear(),
+            None => self.on_its_way = Arc::default(),
+        }
         Ok(())
     }
 
     /// Takes the changes and hands them over.
     pub(crate) fn flush(&mut self, position: Position) -> Result<(), StoreError> {
-        let changes = self.take_changes(position);
+        let changes = self.take_changes(position).encode();
         self.write(changes)
     }
 

@@ -20,25 +20,26 @@
 //! | store write | committed | new | nothing to do |
 
 mod batch;
+mod intents;
 mod recovery;
+mod settings;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Processor, ReadFailed};
-use schemas::partition::Partition;
 use schemas::units::Millis;
 
-use crate::log::{IntentRecord, Log, LogError};
+use crate::log::{Log, LogError};
 use crate::overlay::Overlay;
-use crate::schema_book::SchemaBook;
-use crate::status::{PartitionState, PartitionStatus};
+use crate::status::PartitionState;
 use crate::store::{Position, Store, StoreBatch, StoreError};
+use crate::worker::Worker;
 
-/// Most decisions of one transaction.
-const BATCH_RECORDS_MAX: usize = 16_384;
+use intents::Waiting;
+pub use settings::{BACKLOG_MIN, Batching, TaskSettings};
+
 /// Most bytes of one transaction.
 const BATCH_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Log time further than this ahead of the wall clock means that a clock is wrong: stall, do not lapse
@@ -204,28 +205,6 @@ impl From<Refused> for Stop {
     }
 }
 
-/// [`TaskSettings::backlog_min`] of every owner in production.
-pub const BACKLOG_MIN: usize = 1_000;
-
-/// What a task needs to know beside its log and store.
-#[derive(Clone, Debug)]
-pub struct TaskSettings {
-    /// The partition.
-    pub partition: Partition,
-    /// Written into `owner_started`.
-    pub build: String,
-    /// Schema ids of this process.
-    pub schemas: Arc<SchemaBook>,
-    /// Makes the ids of tick intents.
-    pub new_intent_id: fn() -> schemas::ids::IntentId,
-    /// From so many decisions on a transaction is a backlog's: the next one is decided before its commit is awaited. A
-    /// smaller one is awaited at once, because there somebody waits for each, and because transactions that follow
-    /// one another within a few milliseconds are turned away by the coordinator.
-    pub backlog_min: usize,
-    /// Where the task reports how it is doing.
-    pub status: PartitionStatus,
-}
-
 enum Phase {
     Recovering { not_before: Millis, pause: Millis },
     Running,
@@ -233,8 +212,8 @@ enum Phase {
 
 /// A submitted transaction whose commit has not been awaited.
 struct InFlight {
-    /// For the store, once the log has committed.
-    changes: StoreBatch,
+    /// For the store, once the log has committed. `None` while they are encoded.
+    changes: Option<StoreBatch>,
     decisions: u64,
 }
 
@@ -260,7 +239,11 @@ pub struct PartitionTask<P: Processor, L, S> {
     phase: Phase,
     position: Position,
     in_flight: Option<InFlight>,
-    pending: VecDeque<IntentRecord>,
+    pending: VecDeque<Waiting<P::Command>>,
+    /// Reads a backlog's next intents while the ones before are decided.
+    reading: Worker<VecDeque<Waiting<P::Command>>>,
+    /// Encodes a backlog's rows while the log takes their decisions.
+    encoding: Worker<StoreBatch>,
     is_drained: bool,
     ticks: Ticks,
     processor: PhantomData<P>,
@@ -287,14 +270,16 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         Ok(Self {
             log,
             overlay: Overlay::open(store)?,
-            settings,
             phase: Phase::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN },
             position: Position::start(String::new()),
             in_flight: None,
             pending: VecDeque::new(),
+            reading: settings.batching.worker("intent-reader"),
+            encoding: settings.batching.worker("row-encoder"),
             is_drained: false,
             ticks: Ticks::new(),
             processor: PhantomData,
+            settings,
         })
     }
 

@@ -2,20 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use model::{Decided, Intent, Processor, Stamp, Timer, UnreadableIntent};
+use model::{Decided, Intent, Processor, Stamp, Timer};
 use schemas::decision::{Decision, DecisionHeader, Outcome, Undecodable};
 use schemas::framing;
 use schemas::ids::IntentId;
-use schemas::limits::INTENT_BYTES_MAX;
 use schemas::units::Millis;
 
+use super::intents::{Unread, Waiting, read_intent};
 use super::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, CLOCK_AHEAD_MAX, InFlight, PartitionTask, Stop,
-    TICK_INTERVAL_MAX, TICK_INTERVAL_MIN, Ticks, Wake,
+    BATCH_BYTES_MAX, CLOCK_AHEAD_MAX, InFlight, PartitionTask, Stop, TICK_INTERVAL_MAX,
+    TICK_INTERVAL_MIN, Ticks, Wake,
 };
 use crate::defect::{Defect, is_on};
-use crate::log::{IntentRecord, Log, OutgoingDecision};
-use crate::schema_book::SchemaProblem;
+use crate::log::{Log, OutgoingDecision};
 use crate::status::PartitionState;
 use crate::store::Store;
 
@@ -28,20 +27,6 @@ const CONTINUED_MAX: usize = 64;
 const ERROR_BYTES_MAX: usize = 1_024;
 /// How soon a stalled partition looks again.
 const STALL_PAUSE: Millis = Millis(500);
-
-/// Why an intent was not read.
-enum Unread {
-    /// It may be read later.
-    Stall(String),
-    /// It never will be.
-    Poison(UnreadableIntent),
-}
-
-impl Unread {
-    fn poison(why: String) -> Self {
-        Self::Poison(UnreadableIntent { why, intent_id: None })
-    }
-}
 
 /// The decisions of one transaction.
 #[derive(Default)]
@@ -64,8 +49,8 @@ enum Fired {
 }
 
 impl Batch {
-    fn is_full(&self) -> bool {
-        self.records.len() >= BATCH_RECORDS_MAX
+    fn is_full(&self, records_max: usize) -> bool {
+        self.records.len() >= records_max
             || self.bytes >= BATCH_BYTES_MAX
             || self.continued >= CONTINUED_MAX
     }
@@ -78,10 +63,7 @@ impl Batch {
 
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     pub(super) fn decide_next(&mut self, now: Millis) -> Result<Wake, Stop> {
-        let room = BATCH_RECORDS_MAX.saturating_sub(self.pending.len());
-        if room > 0 {
-            self.is_drained = self.log.poll_intents(&mut self.pending, BATCH_RECORDS_MAX)?;
-        }
+        self.take_intents()?;
         if self.pending.is_empty() && !self.has_continuation() {
             if self.in_flight.is_none() {
                 return self.idle(now);
@@ -90,15 +72,16 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             self.finish()?;
             return Ok(Wake::Now);
         }
+        self.read_ahead()?;
         let batch = self.decide_batch(now)?;
         // The transaction before was on its way to the log while this one was decided.
         self.finish()?;
         if batch.fired > 0 {
             self.ticks.interval = TICK_INTERVAL_MIN;
         }
-        let is_backlog = batch.records.len() >= self.settings.backlog_min;
+        let is_backlog = batch.records.len() >= self.settings.batching.backlog_min;
         if !batch.records.is_empty() {
-            self.submit(batch.records)?;
+            self.submit(batch.records, is_backlog)?;
         }
         let Some(why) = batch.stalled else {
             if !is_backlog {
@@ -114,23 +97,31 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     /// Sends a transaction off. Its rows stay in the overlay.
-    fn submit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
+    fn submit(&mut self, records: Vec<OutgoingDecision>, is_backlog: bool) -> Result<(), Stop> {
         let decisions = records.len() as u64;
         self.log.submit(records)?;
         let changes = self.overlay.take_changes(self.position.clone());
         if is_on(Defect::StoreBeforeCommit) {
-            self.overlay.write(changes.clone())?;
+            self.overlay.write(changes.encode())?;
         }
+        let changes = if is_backlog {
+            self.encoding.start(move || Ok(changes.encode()))?;
+            None
+        } else {
+            Some(changes.encode())
+        };
         self.in_flight = Some(InFlight { changes, decisions });
         Ok(())
     }
 
     /// Log, then store: the store never runs ahead of a committed transaction.
     pub(super) fn finish(&mut self) -> Result<(), Stop> {
-        let Some(InFlight { mut changes, decisions }) = self.in_flight.take() else {
+        let Some(InFlight { changes, decisions }) = self.in_flight.take() else {
             return Ok(());
         };
         let next_decision_offset = self.log.await_commit()?;
+        let encoded = || self.encoding.outcome().expect("what is not encoded is being encoded");
+        let mut changes = changes.map_or_else(encoded, Ok)?;
         self.position.next_decision_offset = next_decision_offset;
         changes.position.next_decision_offset = next_decision_offset;
         let (seq, next) = (changes.position.seq, changes.position.next_intent_offset);
@@ -145,7 +136,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
 
     fn decide_batch(&mut self, now: Millis) -> Result<Batch, Stop> {
         let mut batch = Batch::default();
-        while !batch.is_full() {
+        while !batch.is_full(self.settings.batching.records_max) {
             match self.go_on(&mut batch, now)? {
                 Fired::Once => continue,
                 Fired::Nothing => {}
@@ -154,8 +145,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                     break;
                 }
             }
-            let Some(intent) = self.pending.pop_front() else { break };
-            match self.take(&mut batch, &intent, now)? {
+            let Some(mut intent) = self.pending.pop_front() else { break };
+            match self.take(&mut batch, &mut intent, now)? {
                 Fired::Once => self.ticks.outstanding = false,
                 Fired::Nothing => self.pending.push_front(intent),
                 Fired::Stalled(why) => {
@@ -172,9 +163,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn take(
         &mut self,
         batch: &mut Batch,
-        intent: &IntentRecord,
+        waiting: &mut Waiting<P::Command>,
         now: Millis,
     ) -> Result<Fired, Stop> {
+        let intent = &waiting.record;
         if intent.append_time > now.after(CLOCK_AHEAD_MAX) {
             return Ok(Fired::Stalled(format!(
                 "intent {} was appended {} ms ahead of this machine's clock: one of the clocks is wrong",
@@ -188,7 +180,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             Fired::Nothing => {}
             stalled @ Fired::Stalled(_) => return Ok(stalled),
         }
-        let stalled = self.decide_intent(batch, intent, log_time, now)?;
+        let stalled = self.decide_intent(batch, waiting, log_time, now)?;
         Ok(stalled.map_or(Fired::Once, Fired::Stalled))
     }
 
@@ -249,7 +241,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn decide_intent(
         &mut self,
         batch: &mut Batch,
-        intent: &IntentRecord,
+        Waiting { record: intent, ahead }: &mut Waiting<P::Command>,
         log_time: Millis,
         now: Millis,
     ) -> Result<Option<String>, Stop> {
@@ -259,7 +251,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             next_intent_offset: intent.offset + 1,
             ..self.header(log_time, stamp.decided_at)
         };
-        let read = match self.read_intent(intent) {
+        let read =
+            ahead.take().map_or_else(|| read_intent::<P>(&self.settings.schemas, intent), Ok);
+        let read = match read {
             Err(Unread::Stall(why)) => return Ok(Some(why)),
             Err(Unread::Poison(unreadable)) => {
                 header.intent_id = unreadable.intent_id;
@@ -297,23 +291,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         };
         self.record(batch, decision)?;
         Ok(None)
-    }
-
-    fn read_intent(&self, intent: &IntentRecord) -> Result<Intent<P::Command>, Unread> {
-        let (id, datum) =
-            framing::split(&intent.value).map_err(|error| Unread::poison(error.to_string()))?;
-        let codec = self.settings.schemas.codec(id, P::TOPOLOGY.intents.subject);
-        let codec = codec.map_err(|problem| match problem {
-            SchemaProblem::Stall(why) => Unread::Stall(why),
-            SchemaProblem::Poison(why) => Unread::poison(why),
-        })?;
-        let read = P::read(&codec, datum).map_err(Unread::Poison)?;
-        let length = intent.value.len();
-        if length > INTENT_BYTES_MAX {
-            let why = format!("an intent has at most {INTENT_BYTES_MAX} bytes, this one {length}");
-            return Err(Unread::Poison(UnreadableIntent { why, intent_id: Some(read.intent_id) }));
-        }
-        Ok(read)
     }
 
     /// Decides, catching panics: `Err` after [`PANIC_TRIES`] of them.

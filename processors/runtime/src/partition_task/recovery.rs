@@ -22,6 +22,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     pub(super) fn recover(&mut self, now: Millis) -> Result<(), Stop> {
         self.settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
         self.in_flight = None;
+        drop(self.encoding.outcome());
+        drop(self.reading.outcome());
         self.pending.clear();
         self.is_drained = false;
         self.ticks = Ticks::new();

@@ -1,7 +1,7 @@
 //! Crashes, lost answers, zombies: decided once, store equal to the log.
 
 use reservations::Reservations;
-use runtime::{Exit, MemoryStore, PartitionState, Store, state_hash};
+use runtime::{Batching, Exit, MemoryStore, PartitionState, Store, state_hash};
 use schemas::decision::Outcome;
 use schemas::order::OrderStatus;
 use schemas::units::{Millis, Units};
@@ -31,8 +31,9 @@ fn every_intent_is_decided_once_and_the_store_equals_the_log() {
 
 #[test]
 fn a_commit_whose_request_or_answer_is_lost_is_decided_once() {
-    for fault in [CommitFault::LostRequest, CommitFault::LostAnswer] {
-        let rig = Rig::with_drop(1);
+    let faults = [CommitFault::LostRequest, CommitFault::LostAnswer];
+    for (fault, batching) in faults.into_iter().flat_map(|fault| BATCHINGS.map(|it| (fault, it))) {
+        let rig = Rig { batching, ..Rig::with_drop(1) };
         let mut task = rig.task::<Reservations>(MemoryStore::default());
         rig.run(&mut task).unwrap();
         (1..=3).for_each(|buyer| rig.append(START, &place(buyer)));
@@ -101,7 +102,8 @@ fn a_broker_that_is_away_loses_nothing() {
 
 #[test]
 fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
-    let rig = Rig::with_drop(10);
+    let batching = Batching { backlog_min: 1_000, threads: true, ..BATCHINGS[0] };
+    let rig = Rig { batching, ..Rig::with_drop(10) };
     for n in 0..20_000_u32 {
         let mut intent = place(1);
         let order = intent.place.as_mut().unwrap();

@@ -44,10 +44,11 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
         ("truncated", good[..good.len() - 5].to_vec(), ""),
         ("kind without its group", framed(&bare_place), "`place`"),
     ];
-    for (name, value, expected) in rows {
-        let rig = Rig::with_drop(1);
+    let cases = rows.iter().flat_map(|row| BATCHINGS.map(|batching| (row, batching)));
+    for ((name, value, expected), batching) in cases {
+        let rig = Rig { batching, ..Rig::with_drop(1) };
         let length = value.len();
-        rig.append_bytes(START, value);
+        rig.append_bytes(START, value.clone());
         rig.append(START, &place(1));
         let mut task = rig.task::<Reservations>(MemoryStore::default());
         rig.run(&mut task).unwrap();
@@ -55,7 +56,7 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
         let [.., poison, after] = decisions.as_slice() else { panic!() };
         assert_eq!(poison.decision.outcome, Outcome::Undecodable, "{name}");
         let undecodable = poison.decision.undecodable.as_ref().unwrap();
-        assert!(undecodable.error.contains(expected), "{name}: {}", undecodable.error);
+        assert!(undecodable.error.contains(*expected), "{name}: {}", undecodable.error);
         assert!(undecodable.error.len() <= 1_024, "{name}: the log takes no decision of any size");
         assert_eq!(usize::try_from(undecodable.length).unwrap(), length);
         assert_eq!(after.decision.outcome, Outcome::Changed, "{name}: the partition goes on");
@@ -65,7 +66,12 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
 
 #[test]
 fn an_unknown_schema_id_waits_while_the_registry_is_away_or_has_lost_its_ids() {
-    let mut rig = Rig::with_drop(1);
+    for batching in BATCHINGS {
+        waits_for_its_schema(Rig { batching, ..Rig::with_drop(1) });
+    }
+}
+
+fn waits_for_its_schema(mut rig: Rig) {
     let mut unknown = framed(&place(2));
     unknown[4] = 200;
     rig.append_bytes(START, unknown);

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use model::Processor;
 use reservations::Reservations;
 use runtime::{
-    Exit, MemoryStore, PartitionStatus, PartitionTask, RegistryError, SchemaBook, SchemaRegistry,
-    TaskSettings, Wake,
+    Batching, Exit, MemoryStore, PartitionStatus, PartitionTask, RegistryError, SchemaBook,
+    SchemaRegistry, TaskSettings, Wake,
 };
 use schemas::avro::{self, RELEASED};
 use schemas::decision::{Decision, Outcome};
@@ -50,6 +50,12 @@ pub(crate) fn new_intent_id() -> IntentId {
     IntentId([0x77; 16])
 }
 
+/// What is at hand is one transaction; one intent is, and the next is read ahead meanwhile.
+pub(crate) const BATCHINGS: [Batching; 2] = [
+    Batching { backlog_min: 1, threads: false, ..Batching::PRODUCTION },
+    Batching { records_max: 1, backlog_min: 1, threads: true },
+];
+
 pub(crate) type Task<P = Reservations> = PartitionTask<P, MemoryLog, MemoryStore>;
 
 pub(crate) struct Rig {
@@ -57,6 +63,7 @@ pub(crate) struct Rig {
     pub(crate) registry: Arc<TestRegistry>,
     pub(crate) status: PartitionStatus,
     pub(crate) now: Millis,
+    pub(crate) batching: Batching,
 }
 
 impl Rig {
@@ -66,6 +73,7 @@ impl Rig {
             registry: Arc::default(),
             status: PartitionStatus::new("reservations", Partition(0)),
             now: START,
+            batching: BATCHINGS[0],
         }
     }
 
@@ -82,7 +90,7 @@ impl Rig {
             build: "test".into(),
             schemas: Arc::new(SchemaBook::open(self.registry.clone()).unwrap()),
             new_intent_id,
-            backlog_min: 1,
+            batching: self.batching,
             status: self.status.clone(),
         };
         PartitionTask::new(self.broker.client(), store, settings).unwrap()

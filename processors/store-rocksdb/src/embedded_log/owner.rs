@@ -8,8 +8,8 @@ use std::time::Duration;
 use model::Topology;
 use rocksdb::WriteBatch;
 use runtime::{
-    BACKLOG_MIN, Committer, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log,
-    LogError, OutgoingDecision,
+    BACKLOG_MIN, DecisionRecord, IntentAppender, IntentRecord, IntentToAppend, Log, LogError,
+    OutgoingDecision, Worker,
 };
 use schemas::partition::Partition;
 use schemas::topics::Topic;
@@ -33,9 +33,17 @@ pub struct OwnedPartition {
     partition: Partition,
     epoch: u32,
     next_intent: i64,
+    /// Intents before `next_intent` that were not asked for yet.
+    stash: VecDeque<IntentRecord>,
     seen: u64,
-    committer: Committer,
+    /// Takes a backlog's next intents from the log.
+    reading: Worker<Intents>,
+    /// Sends and commits a backlog's transactions.
+    committing: Worker<i64>,
 }
+
+/// Intents, and the offset after them.
+type Intents = (VecDeque<IntentRecord>, i64);
 
 /// The transactions of one owner, one at a time.
 #[derive(Clone, Debug)]
@@ -56,8 +64,10 @@ impl EmbeddedLog {
             partition,
             epoch: 0,
             next_intent: 0,
+            stash: VecDeque::new(),
             seen: 0,
-            committer: Committer::default(),
+            reading: Worker::named("log-reader"),
+            committing: Worker::named("log-committer"),
         }
     }
 }
@@ -69,6 +79,22 @@ impl OwnedPartition {
 
     fn intents(&self) -> &Slot {
         self.log.inner.slot(self.topology.intents, self.partition)
+    }
+
+    /// What reads intents of `from..until`, as many as asked for.
+    fn intents_reader(&self) -> impl Fn(Range<i64>, usize) -> Result<Intents, LogError> + use<> {
+        let (log, topic, partition) = (self.log.clone(), self.topology.intents, self.partition);
+        move |offsets, records_max| {
+            let (records, next) = log
+                .read_committed(topic, partition, offsets.start, offsets.end, records_max)
+                .map_err(recover)?;
+            let intents = records.into_iter().map(|record| IntentRecord {
+                offset: record.offset,
+                append_time: record.append_time,
+                value: record.value,
+            });
+            Ok((intents.collect(), next))
+        }
     }
 
     fn transactions(&self) -> Transactions {
@@ -159,7 +185,7 @@ impl Log for OwnedPartition {
     }
 
     fn fence(&mut self) -> Result<(), LogError> {
-        drop(self.committer.outcome());
+        drop(self.committing.outcome());
         let (topic, partition) = (self.topology.decisions, self.partition);
         let slot = self.decisions();
         let mut transaction = slot.transaction();
@@ -208,6 +234,8 @@ impl Log for OwnedPartition {
     }
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        drop(self.reading.outcome());
+        self.stash.clear();
         self.next_intent = offset;
         Ok(())
     }
@@ -219,20 +247,24 @@ impl Log for OwnedPartition {
     ) -> Result<bool, LogError> {
         self.seen = self.intents().signal.version();
         let end = self.intents().end();
-        let room = records_max.saturating_sub(into.len());
-        if self.next_intent < end && room > 0 {
-            let (records, next) = self
-                .log
-                .read_committed(self.topology.intents, self.partition, self.next_intent, end, room)
-                .map_err(recover)?;
-            into.extend(records.into_iter().map(|record| IntentRecord {
-                offset: record.offset,
-                append_time: record.append_time,
-                value: record.value,
-            }));
+        if let Some(read) = self.reading.outcome() {
+            let (mut intents, next) = read?;
+            self.stash.append(&mut intents);
             self.next_intent = next;
         }
-        Ok(self.next_intent == end)
+        let read = self.intents_reader();
+        let room = records_max.saturating_sub(into.len());
+        if self.next_intent < end && self.stash.len() < room {
+            let (mut intents, next) = read(self.next_intent..end, room - self.stash.len())?;
+            self.stash.append(&mut intents);
+            self.next_intent = next;
+        }
+        into.extend(self.stash.drain(..room.min(self.stash.len())));
+        if self.next_intent < end && self.stash.is_empty() && into.len() >= BACKLOG_MIN {
+            let offsets = self.next_intent..end;
+            self.reading.start(move || read(offsets, records_max))?;
+        }
+        Ok(self.next_intent == end && self.stash.is_empty())
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
@@ -240,12 +272,12 @@ impl Log for OwnedPartition {
         if decisions.len() < BACKLOG_MIN {
             return transactions.send(&decisions);
         }
-        self.committer
+        self.committing
             .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()))
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
-        self.committer.outcome().unwrap_or_else(|| self.transactions().commit())
+        self.committing.outcome().unwrap_or_else(|| self.transactions().commit())
     }
 
     fn append_tick(&mut self, value: Vec<u8>) -> Result<(), LogError> {

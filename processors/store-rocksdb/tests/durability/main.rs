@@ -10,7 +10,7 @@ use model::{Processor, Row, RowKey};
 use proptest::prelude::*;
 use reservations::Reservations;
 use runtime::{
-    BACKLOG_MIN, Exit, IntentAppender, IntentToAppend, Log, LogError, MemoryStore,
+    BACKLOG_MIN, Batching, Exit, IntentAppender, IntentToAppend, Log, LogError, MemoryStore,
     OutgoingDecision, PartitionStatus, PartitionTask, Position, Refused, SchemaBook, Store,
     StoreBatch, Tail, TailStart, TaskSettings, Wake, state_hash,
 };
@@ -72,6 +72,32 @@ fn an_acknowledged_intent_survives_a_restart_with_its_offset_and_append_time() {
         seen,
         vec![(1, Millis(1_000), b"two".as_slice()), (2, Millis(1_000), b"three".as_slice())]
     );
+}
+
+#[test]
+fn a_backlog_is_read_ahead_in_log_order_and_forgotten_by_the_next_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let appended = (0..3 * BACKLOG_MIN).map(|_| log.append(intent(b"one of many")));
+    let appended: Vec<_> = appended.collect();
+    appended.into_iter().for_each(|answer| assert!(answer.blocking_recv().unwrap().is_ok()));
+    let mut owner = log.own(Reservations::TOPOLOGY, P0);
+    let poll = |owner: &mut dyn Log, records_max| {
+        let mut intents = VecDeque::new();
+        let at_end = owner.poll_intents(&mut intents, records_max).unwrap();
+        (intents.iter().map(|intent| intent.offset).collect::<Vec<_>>(), at_end)
+    };
+    let many = i64::try_from(BACKLOG_MIN).unwrap();
+    assert_eq!(poll(&mut owner, BACKLOG_MIN), ((0..many).collect(), false));
+    assert_eq!(poll(&mut owner, 10), ((many..many + 10).collect(), false), "a part of it");
+    owner.fence().unwrap();
+    owner.seek_intents(many).unwrap();
+    assert_eq!(poll(&mut owner, BACKLOG_MIN), ((many..2 * many).collect(), false));
+    owner.fence().unwrap();
+    owner.seek_intents(7).unwrap();
+    let all = 7..3 * many;
+    assert_eq!(poll(&mut owner, 10 * BACKLOG_MIN), (all.collect(), true), "to the end");
+    assert_eq!(poll(&mut owner, 10), (Vec::new(), true));
 }
 
 #[test]
@@ -309,7 +335,7 @@ fn settings(log: &EmbeddedLog) -> TaskSettings {
         build: "test".into(),
         schemas: Arc::new(SchemaBook::open(Arc::new(log.clone())).unwrap()),
         new_intent_id: || IntentId([7; 16]),
-        backlog_min: BACKLOG_MIN,
+        batching: Batching::PRODUCTION,
         status: PartitionStatus::new("reservations", P0),
     }
 }
