@@ -320,7 +320,7 @@ impl Log for OwnedPartition {
             && !at_end
             && let Some(mut intents) = self.intents.take()
         {
-            self.reading.start(move || {
+            self.reading.start(true, move || {
                 intents.take_at_hand(records_max)?;
                 Ok(intents)
             })?;
@@ -335,7 +335,7 @@ impl Log for OwnedPartition {
         }
         let transactions = transactions.clone();
         self.committing
-            .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()))
+            .start(true, move || transactions.send(&decisions).and_then(|()| transactions.commit()))
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {

@@ -20,6 +20,7 @@
 //! | store write | committed | new | nothing to do |
 
 mod batch;
+mod fold;
 mod intents;
 mod recovery;
 mod settings;
@@ -37,6 +38,7 @@ use crate::status::PartitionState;
 use crate::store::{Position, Store, StoreBatch, StoreError};
 use crate::worker::Worker;
 
+use fold::Piece;
 use intents::Waiting;
 pub use settings::{BACKLOG_MIN, Batching, TaskSettings};
 
@@ -210,10 +212,8 @@ enum Phase {
     Running,
 }
 
-/// A submitted transaction whose commit has not been awaited.
+/// A submitted transaction whose commit has not been awaited. Its rows are with [`PartitionTask::encoding`].
 struct InFlight {
-    /// For the store, once the log has committed. `None` while they are encoded.
-    changes: Option<StoreBatch>,
     decisions: u64,
 }
 
@@ -244,6 +244,8 @@ pub struct PartitionTask<P: Processor, L, S> {
     reading: Worker<VecDeque<Waiting<P::Command>>>,
     /// Encodes a backlog's rows while the log takes their decisions.
     encoding: Worker<StoreBatch>,
+    /// Reads decisions in recovery while the ones before are folded.
+    verifying: Worker<Piece<P::Body>>,
     is_drained: bool,
     ticks: Ticks,
     processor: PhantomData<P>,
@@ -276,6 +278,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             pending: VecDeque::new(),
             reading: settings.batching.worker("intent-reader"),
             encoding: settings.batching.worker("row-encoder"),
+            verifying: settings.batching.worker("chain-verifier"),
             is_drained: false,
             ticks: Ticks::new(),
             processor: PhantomData,

@@ -63,15 +63,17 @@ impl<T> Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts a piece of work. The outcome of the one before was asked for.
+    /// Starts a piece of work; one that is not worth a thread is done at once. The outcome of the one before was asked
+    /// for.
     ///
     /// # Errors
     /// Where there is no thread to be had: nothing was done.
     pub fn start(
         &mut self,
+        is_worth_a_thread: bool,
         work: impl FnOnce() -> Outcome<T> + Send + 'static,
     ) -> Result<(), LogError> {
-        let Some(name) = self.name else {
+        let Some(name) = self.name.filter(|_| is_worth_a_thread) else {
             debug_assert!(self.done.is_none(), "one piece at a time");
             self.done = Some(work());
             return Ok(());
@@ -121,10 +123,10 @@ mod tests {
     #[test]
     fn a_panic_asks_for_recovery_and_the_next_piece_gets_another_thread() {
         let mut worker = Worker::named("test");
-        worker.start(|| panic!("a defect of the client")).unwrap();
+        worker.start(true, || panic!("a defect of the client")).unwrap();
         assert!(matches!(worker.outcome(), Some(Err(LogError::Recover(_)))));
         assert_eq!(worker.outcome(), None, "told once");
-        worker.start(|| Ok(7)).unwrap();
+        worker.start(true, || Ok(7)).unwrap();
         assert_eq!(worker.outcome(), Some(Ok(7)));
     }
 
@@ -138,16 +140,22 @@ mod tests {
             told.store(true, Ordering::SeqCst);
             Ok(1)
         };
-        worker.start(slow).unwrap();
+        worker.start(true, slow).unwrap();
         drop(worker);
         assert!(is_over.load(Ordering::SeqCst));
     }
 
     #[test]
     fn inline_work_is_done_on_the_thread_that_asks_for_it() {
-        let mut worker = Worker::inline();
         let here = std::thread::current().id();
-        worker.start(move || Ok(std::thread::current().id() == here)).unwrap();
-        assert_eq!((worker.outcome(), worker.outcome()), (Some(Ok(true)), None));
+        let is_here = move || Ok(std::thread::current().id() == here);
+        for (mut worker, is_worth_a_thread, expected) in [
+            (Worker::inline(), true, true),
+            (Worker::named("test"), false, true),
+            (Worker::named("test"), true, false),
+        ] {
+            worker.start(is_worth_a_thread, is_here).unwrap();
+            assert_eq!((worker.outcome(), worker.outcome()), (Some(Ok(expected)), None));
+        }
     }
 }

@@ -104,24 +104,18 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if is_on(Defect::StoreBeforeCommit) {
             self.overlay.write(changes.encode())?;
         }
-        let changes = if is_backlog {
-            self.encoding.start(move || Ok(changes.encode()))?;
-            None
-        } else {
-            Some(changes.encode())
-        };
-        self.in_flight = Some(InFlight { changes, decisions });
+        self.encoding.start(is_backlog, move || Ok(changes.encode()))?;
+        self.in_flight = Some(InFlight { decisions });
         Ok(())
     }
 
     /// Log, then store: the store never runs ahead of a committed transaction.
     pub(super) fn finish(&mut self) -> Result<(), Stop> {
-        let Some(InFlight { changes, decisions }) = self.in_flight.take() else {
+        let Some(InFlight { decisions }) = self.in_flight.take() else {
             return Ok(());
         };
         let next_decision_offset = self.log.await_commit()?;
-        let encoded = || self.encoding.outcome().expect("what is not encoded is being encoded");
-        let mut changes = changes.map_or_else(encoded, Ok)?;
+        let mut changes = self.encoding.outcome().expect("what is in flight is being encoded")?;
         self.position.next_decision_offset = next_decision_offset;
         changes.position.next_decision_offset = next_decision_offset;
         let (seq, next) = (changes.position.seq, changes.position.next_intent_offset);

@@ -62,7 +62,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 let ahead = read_known::<P>(&schemas, &record);
                 Waiting { record, ahead }
             };
-            self.reading.start(move || Ok(records.into_iter().map(read).collect()))?;
+            self.reading.start(true, move || Ok(records.into_iter().map(read).collect()))?;
         }
         Ok(())
     }

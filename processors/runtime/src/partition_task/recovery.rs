@@ -2,20 +2,16 @@
 
 use model::Processor;
 use schemas::decision::{
-    Decision, DecisionHeader, Genesis, LOG_FORMAT, Outcome, OwnerStarted, seal, verified_link,
+    Decision, DecisionHeader, Genesis, LOG_FORMAT, Outcome, OwnerStarted, seal,
 };
 use schemas::framing;
 use schemas::units::Millis;
 
 use super::{PartitionTask, Phase, Refused, Stop, Ticks};
 use crate::defect::{Defect, is_on};
-use crate::log::{DecisionRecord, Log, OutgoingDecision};
-use crate::schema_book::SchemaProblem;
+use crate::log::{Log, OutgoingDecision};
 use crate::status::PartitionState;
 use crate::store::{Position, STORE_FORMAT, Store};
-
-/// Decisions folded between two store writes.
-const FOLD_RECORDS: usize = 1_000;
 
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Fence → fold to the high watermark → commit `owner_started` → go on at the next intent.
@@ -23,6 +19,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
         self.in_flight = None;
         drop(self.encoding.outcome());
+        drop(self.verifying.outcome());
         drop(self.reading.outcome());
         self.pending.clear();
         self.is_drained = false;
@@ -83,88 +80,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         Ok(position)
     }
 
-    fn fold_gap(&mut self, log_id: &str) -> Result<(), Stop> {
-        let decisions = self.log.decisions_range()?;
-        if self.position.next_decision_offset > decisions.end {
-            return Err(Refused::StoreAhead {
-                store: self.position.next_decision_offset,
-                log: decisions.end,
-            }
-            .into());
-        }
-        if self.position.next_decision_offset < decisions.start {
-            let (from, start) = (self.position.next_decision_offset, decisions.start);
-            let what = format!("decisions {from}..{start} are gone, the store has not seen them");
-            return Err(Refused::Truncated(what).into());
-        }
-        let mut unwritten = 0;
-        while self.position.next_decision_offset < decisions.end {
-            let (records, next) = self.log.read_decisions(self.position.next_decision_offset)?;
-            unwritten += records.len();
-            for record in records {
-                self.fold(&record, log_id)?;
-            }
-            self.position.next_decision_offset = next;
-            if unwritten >= FOLD_RECORDS {
-                self.overlay.flush(self.position.clone())?;
-                unwritten = 0;
-            }
-        }
-        if unwritten > 0 {
-            self.overlay.flush(self.position.clone())?;
-        }
-        Ok(())
-    }
-
-    fn fold(&mut self, record: &DecisionRecord, log_id: &str) -> Result<(), Stop> {
-        let offset = record.offset;
-        let decision = self.read_decision(record)?;
-        let header = &decision.header;
-        let expected = self.position.seq + 1;
-        if header.seq != expected {
-            return Err(Refused::SequenceGap { offset, expected, found: header.seq }.into());
-        }
-        let Some(link) = verified_link(self.position.link(), &record.value) else {
-            return Err(Refused::BrokenChain { offset }.into());
-        };
-        if header.logic_version > P::LOGIC_VERSION {
-            return Err(newer_logic(header.logic_version, P::LOGIC_VERSION));
-        }
-        if let Some(genesis) = &decision.genesis {
-            self.check_genesis(genesis, log_id)?;
-        }
-        let position = &mut self.position;
-        position.next_decision_offset = offset + 1;
-        if !is_on(Defect::RedecideOnRecovery) {
-            position.next_intent_offset = header.next_intent_offset;
-        }
-        position.seq = header.seq;
-        position.epoch = header.epoch;
-        position.log_time_ms = header.log_time.0;
-        position.logic_version = header.logic_version;
-        position.chain = link.0;
-        if let Some(body) = decision.body {
-            P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
-        }
-        Ok(())
-    }
-
-    fn read_decision(&self, record: &DecisionRecord) -> Result<Decision<P::Body>, Stop> {
-        let refuse = |why: String| {
-            let what = format!("decision at offset {}: {why}", record.offset);
-            Stop::from(Refused::UnknownFormat(what))
-        };
-        let (id, datum) =
-            framing::split(&record.value).map_err(|error| refuse(error.to_string()))?;
-        let subject = P::TOPOLOGY.decisions.subject;
-        let codec = self.settings.schemas.codec(id, subject).map_err(|problem| match problem {
-            SchemaProblem::Poison(why) => refuse(why),
-            SchemaProblem::Stall(why) => Stop::Unreachable(why),
-        })?;
-        codec.decode(datum).map_err(|error| refuse(error.to_string()))
-    }
-
-    fn check_genesis(&mut self, genesis: &Genesis, log_id: &str) -> Result<(), Stop> {
+    pub(super) fn check_genesis(&mut self, genesis: &Genesis, log_id: &str) -> Result<(), Stop> {
         if genesis.format != LOG_FORMAT {
             let what = format!("log format {}, this build knows {LOG_FORMAT}", genesis.format);
             return Err(Refused::UnknownFormat(what).into());
@@ -244,7 +160,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 }
 
-fn newer_logic(found: i32, known: i32) -> Stop {
+pub(super) fn newer_logic(found: i32, known: i32) -> Stop {
     let what = format!("the partition is activated for logic {found}, this build knows {known}");
     Refused::UnknownFormat(what).into()
 }

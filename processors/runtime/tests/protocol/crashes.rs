@@ -1,7 +1,7 @@
 //! Crashes, lost answers, zombies: decided once, store equal to the log.
 
 use reservations::Reservations;
-use runtime::{Batching, Exit, MemoryStore, PartitionState, Store, state_hash};
+use runtime::{Batching, Exit, MemoryStore, PartitionState, Refused, Store, state_hash};
 use schemas::decision::Outcome;
 use schemas::order::OrderStatus;
 use schemas::units::{Millis, Units};
@@ -100,8 +100,8 @@ fn a_broker_that_is_away_loses_nothing() {
     assert_eq!(confirmed(&rig.assert_sound()), 1);
 }
 
-#[test]
-fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
+/// More orders than a transaction takes.
+fn with_backlog() -> Rig {
     let batching = Batching { backlog_min: 1_000, threads: true, ..BATCHINGS[0] };
     let rig = Rig { batching, ..Rig::with_drop(10) };
     for n in 0..20_000_u32 {
@@ -114,6 +114,12 @@ fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
         intent.actor = Some(user);
         rig.append(START, &intent);
     }
+    rig
+}
+
+#[test]
+fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
+    let rig = with_backlog();
     let mut task = rig.task::<Reservations>(MemoryStore::default());
     rig.run(&mut task).unwrap();
     assert!(rig.status.snapshot().transactions >= 2);
@@ -124,4 +130,25 @@ fn a_backlog_larger_than_a_transaction_is_decided_in_order() {
     assert!(won.iter().all(|order| order.intent_offset <= 10), "the first ten in log order win");
     assert_eq!(fold.stocks[&(DROP, DROP.plain_variant())].sold, Units(10));
     assert_eq!(task.store().position().unwrap().unwrap().seq, task.position().seq);
+}
+
+#[test]
+fn a_long_gap_is_folded_as_a_short_one_and_refused_where_it_breaks() {
+    let rig = with_backlog();
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let rebuilt = |rig: &Rig| {
+        let mut task = rig.task::<Reservations>(MemoryStore::default());
+        rig.run(&mut task).map(|_| state_hash(task.store()).unwrap())
+    };
+    let expected = Ok(state_hash(task.store()).unwrap());
+    assert_eq!(rebuilt(&rig), expected, "by its own thread");
+    rig.broker.lock().read_max = 1_500;
+    assert_eq!(rebuilt(&rig), expected, "by three");
+
+    let lost = rig.broker.lock().decisions[12_345].take();
+    let refused = rebuilt(&rig);
+    assert!(matches!(refused, Err(Exit::Refused(Refused::SequenceGap { .. }))), "{refused:?}");
+    rig.broker.lock().decisions[12_345] = lost;
+    assert_eq!(rebuilt(&rig), expected, "a refusing partition has changed nothing");
 }

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) first_intent: i64,
     /// `None` is a marker: it consumes an offset.
     pub(crate) decisions: Vec<Option<Vec<u8>>>,
+    /// Most of them in one read.
+    pub(crate) read_max: usize,
     pub(crate) owner: u64,
     pub(crate) fault: Option<CommitFault>,
     pub(crate) log_id: String,
@@ -40,7 +42,9 @@ pub(crate) struct Broker(Arc<Mutex<Shared>>);
 
 impl Broker {
     pub(crate) fn new() -> Self {
-        let shared = Shared { log_id: "log-1".into(), partitions: (1, 1), ..Shared::default() };
+        // A few at a time, so that folding in pieces is exercised.
+        let (read_max, log_id, partitions) = (3, "log-1".into(), (1, 1));
+        let shared = Shared { read_max, log_id, partitions, ..Shared::default() };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -112,8 +116,7 @@ impl Log for MemoryLog {
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         let shared = self.reach()?;
-        // A few at a time, so that folding in chunks is exercised.
-        let until = (index(from) + 3).min(shared.decisions.len());
+        let until = (index(from) + shared.read_max).min(shared.decisions.len());
         let records = (index(from)..until).filter_map(|offset| {
             let value = shared.decisions[offset].clone()?;
             Some(DecisionRecord { offset: i64::try_from(offset).unwrap(), value })
