@@ -288,6 +288,7 @@ impl Log for OwnedPartition {
     }
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
+        drop(self.reading.outcome());
         self.decisions_at = None;
         self.decisions = None;
         let reader = self.settings.intents_reader().map_err(unreachable)?;
@@ -302,12 +303,13 @@ impl Log for OwnedPartition {
         records_max: usize,
     ) -> Result<bool, LogError> {
         let room = records_max.saturating_sub(into.len());
-        // Markers may be outstanding on both ids: gathering a little longer is cheaper than the 20 ms.
+        // Markers may be outstanding on both ids: gathering a little longer is cheaper than the 20 ms. A backlog's
+        // transaction takes longer to decide than they take.
         let free_at = self.writer()?.committed_at.after(MARKER_DELAY);
         let clock = self.settings.clock;
         let intents = self.intents()?;
         intents.take_at_hand(room)?;
-        while (1..room).contains(&intents.stash.len())
+        while (1..room.min(BACKLOG_MIN)).contains(&intents.stash.len())
             && let left = free_at.since(clock()).0
             && (1..=MARKER_DELAY.0).contains(&left)
         {
@@ -320,10 +322,10 @@ impl Log for OwnedPartition {
             && !at_end
             && let Some(mut intents) = self.intents.take()
         {
-            self.reading.start(true, move || {
+            self.reading.start(move || {
                 intents.take_at_hand(records_max)?;
                 Ok(intents)
-            })?;
+            });
         }
         Ok(at_end)
     }
@@ -335,7 +337,8 @@ impl Log for OwnedPartition {
         }
         let transactions = transactions.clone();
         self.committing
-            .start(true, move || transactions.send(&decisions).and_then(|()| transactions.commit()))
+            .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()));
+        Ok(())
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {
@@ -359,8 +362,8 @@ impl Log for OwnedPartition {
     }
 
     fn wait_for_intents(&mut self, timeout: Duration) {
-        let waited = self.intents().and_then(|intents| intents.wait(timeout));
-        if let Err(error) = waited {
+        let Some(intents) = &mut self.intents else { return };
+        if let Err(error) = intents.wait(timeout) {
             // The next poll meets the same error and reports it.
             tracing::debug!(%error, "waiting for intents");
         }

@@ -84,8 +84,9 @@ pub trait Log: Send {
     /// Sets where [`Log::poll_intents`] goes on.
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError>;
 
-    /// Takes intents that are at hand, without waiting, until `into` holds `records_max`. Returns whether
-    /// the end of the topic was reached.
+    /// Takes intents that are at hand, without waiting for more, until `into` holds `records_max`. Returns whether
+    /// the end of the topic was reached. A backlog's next ones may be read ahead; [`Log::fence`] and
+    /// [`Log::seek_intents`] forget them.
     fn poll_intents(
         &mut self,
         into: &mut VecDeque<IntentRecord>,

@@ -1,7 +1,8 @@
 //! A thread beside an owner. What a backlog's owner need not do itself is done while it decides: a transaction is sent
-//! and committed, the next intents are taken from the log and read, rows get their bytes.
+//! and committed, the next intents are taken from the log and read, rows get their bytes. In recovery decisions are read
+//! and held against the chain while the ones before are applied.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 
 use crate::log::LogError;
 
@@ -63,28 +64,35 @@ impl<T> Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts a piece of work; one that is not worth a thread is done at once. The outcome of the one before was asked
-    /// for.
-    ///
-    /// # Errors
-    /// Where there is no thread to be had: nothing was done.
-    pub fn start(
+    /// Starts a piece of work. The outcome of the one before was asked for. Where there is no thread to be had, the
+    /// caller does it: slower, not wrong.
+    pub fn start(&mut self, work: impl FnOnce() -> Outcome<T> + Send + 'static) {
+        debug_assert!(self.done.is_none(), "one piece at a time");
+        if self.thread.is_none() {
+            self.thread = self.name.and_then(Thread::start);
+        }
+        let Some(thread) = &mut self.thread else {
+            return self.do_now(work);
+        };
+        debug_assert!(!thread.is_busy, "one piece at a time");
+        match thread.work.send(Box::new(work)) {
+            Ok(()) => thread.is_busy = true,
+            Err(SendError(work)) => self.done = Some(work()),
+        }
+    }
+
+    /// Starts what is worth a thread, and does at once what is not.
+    pub fn start_if(
         &mut self,
         is_worth_a_thread: bool,
         work: impl FnOnce() -> Outcome<T> + Send + 'static,
-    ) -> Result<(), LogError> {
-        let Some(name) = self.name.filter(|_| is_worth_a_thread) else {
-            debug_assert!(self.done.is_none(), "one piece at a time");
-            self.done = Some(work());
-            return Ok(());
-        };
-        let thread = match &mut self.thread {
-            Some(thread) => thread,
-            none => none.insert(Thread::start(name)?),
-        };
-        debug_assert!(!thread.is_busy, "one piece at a time");
-        thread.is_busy = thread.work.send(Box::new(work)).is_ok();
-        if thread.is_busy { Ok(()) } else { Err(self.lost()) }
+    ) {
+        if is_worth_a_thread { self.start(work) } else { self.do_now(work) }
+    }
+
+    fn do_now(&mut self, work: impl FnOnce() -> Outcome<T>) {
+        debug_assert!(self.done.is_none(), "one piece at a time");
+        self.done = Some(work());
     }
 }
 
@@ -95,8 +103,8 @@ impl<T> Drop for Worker<T> {
 }
 
 impl<T: Send + 'static> Thread<T> {
-    /// It ends when nobody can send to it any more.
-    fn start(name: &str) -> Result<Self, LogError> {
+    /// It ends when nobody can send to it any more. `None` where the system gives no thread.
+    fn start(name: &str) -> Option<Self> {
         let (work, queue) = channel::<Work<T>>();
         let (answers, outcomes) = channel();
         let run = move || {
@@ -106,9 +114,8 @@ impl<T: Send + 'static> Thread<T> {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name(name.into()).spawn(run);
-        thread.map_err(|error| LogError::Recover(error.to_string()))?;
-        Ok(Self { work, outcomes, is_busy: false })
+        std::thread::Builder::new().name(name.into()).spawn(run).ok()?;
+        Some(Self { work, outcomes, is_busy: false })
     }
 }
 
@@ -123,10 +130,10 @@ mod tests {
     #[test]
     fn a_panic_asks_for_recovery_and_the_next_piece_gets_another_thread() {
         let mut worker = Worker::named("test");
-        worker.start(true, || panic!("a defect of the client")).unwrap();
+        worker.start(|| panic!("a defect of the client"));
         assert!(matches!(worker.outcome(), Some(Err(LogError::Recover(_)))));
         assert_eq!(worker.outcome(), None, "told once");
-        worker.start(true, || Ok(7)).unwrap();
+        worker.start(|| Ok(7));
         assert_eq!(worker.outcome(), Some(Ok(7)));
     }
 
@@ -140,7 +147,7 @@ mod tests {
             told.store(true, Ordering::SeqCst);
             Ok(1)
         };
-        worker.start(true, slow).unwrap();
+        worker.start(slow);
         drop(worker);
         assert!(is_over.load(Ordering::SeqCst));
     }
@@ -154,7 +161,7 @@ mod tests {
             (Worker::named("test"), false, true),
             (Worker::named("test"), true, false),
         ] {
-            worker.start(is_worth_a_thread, is_here).unwrap();
+            worker.start_if(is_worth_a_thread, is_here);
             assert_eq!((worker.outcome(), worker.outcome()), (Some(Ok(expected)), None));
         }
     }

@@ -12,6 +12,9 @@ use crate::Reader;
 
 use super::consumer_error;
 
+/// Of one read: an intent may have a quarter of a megabyte.
+const READ_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+
 pub(super) struct Intents {
     reader: Reader,
     pub(super) stash: VecDeque<IntentRecord>,
@@ -40,9 +43,15 @@ impl Intents {
         Ok(true)
     }
 
-    /// Fills the stash up to `records_max` with what the client has fetched.
+    /// Fills the stash up to `records_max` with what the client has fetched, or with so many bytes of it.
     pub(super) fn take_at_hand(&mut self, records_max: usize) -> Result<(), LogError> {
-        while self.stash.len() < records_max && self.poll(Duration::ZERO)? {}
+        let mut bytes = 0;
+        while self.stash.len() < records_max
+            && bytes < READ_BYTES_MAX
+            && self.poll(Duration::ZERO)?
+        {
+            bytes += self.stash.back().map_or(0, |record| record.value.len());
+        }
         Ok(())
     }
 

@@ -104,7 +104,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if is_on(Defect::StoreBeforeCommit) {
             self.overlay.write(changes.encode())?;
         }
-        self.encoding.start(is_backlog, move || Ok(changes.encode()))?;
+        self.encoding.start_if(is_backlog, move || Ok(changes.encode()));
         self.in_flight = Some(InFlight { decisions });
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The gap between store and log: decisions that are folded into the store, not made again.
 //!
-//! Where there are many, three pieces are under way at once: one is taken from the log and one applied by the owner, the
-//! one between is decoded and held against the chain by a thread of its own, and another gives rows their bytes.
+//! Where there are many, the owner takes a piece from the log and applies the piece before the last, while one thread
+//! decodes the last piece and holds it against the chain, and another encodes the rows of what was applied before.
 
 use model::Processor;
 use schemas::decision::{Decision, verified_link};
@@ -15,8 +15,10 @@ use crate::log::{DecisionRecord, Log};
 use crate::schema_book::{SchemaBook, SchemaProblem};
 use crate::store::Store;
 
-/// Decisions folded between two store writes; fewer are not worth a thread.
+/// Decisions folded between two store writes.
 const FOLD_RECORDS: usize = 1_000;
+/// So many decisions of one read are worth a thread.
+const THREAD_RECORDS_MIN: usize = 1_000;
 
 /// A decision that follows its predecessor.
 struct Verified<B> {
@@ -56,18 +58,23 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let mut last = Last { seq: self.position.seq, link: self.position.link() };
         let mut unwritten = 0;
         loop {
-            let read = if at < decisions.end { Some(self.log.read_decisions(at)?) } else { None };
+            let read = (at < decisions.end).then(|| self.log.read_decisions(at));
             let piece = self.verifying.outcome().transpose()?;
             if let Some(Verified { decision, link, .. }) =
                 piece.as_ref().and_then(|piece| piece.decisions.last())
             {
                 last = Last { seq: decision.header.seq, link: *link };
             }
-            let is_last = read.is_none();
-            if let Some((records, next)) = read {
-                at = next;
-                self.verify(records, next, last)?;
-            }
+            // What was read before is kept, and refused where it has to be, even if nothing more can be read.
+            let end = match read {
+                None => Some(Ok(())),
+                Some(Err(error)) => Some(Err(error)),
+                Some(Ok((records, next))) => {
+                    at = next;
+                    self.start_to_verify(records, next, last);
+                    None
+                }
+            };
             if let Some(piece) = piece {
                 unwritten += piece.decisions.len();
                 self.fold_piece(piece, log_id)?;
@@ -76,32 +83,29 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                     unwritten = 0;
                 }
             }
-            if is_last {
-                break;
+            if let Some(end) = end {
+                self.write_encoded()?;
+                if unwritten > 0 {
+                    self.overlay.flush(self.position.clone())?;
+                }
+                return Ok(end?);
             }
         }
-        self.write_encoded()?;
-        if unwritten > 0 {
-            self.overlay.flush(self.position.clone())?;
-        }
-        Ok(())
     }
 
-    /// Starts to decode decisions and to hold them against the chain.
-    fn verify(&mut self, records: Vec<DecisionRecord>, next: i64, last: Last) -> Result<(), Stop> {
+    fn start_to_verify(&mut self, records: Vec<DecisionRecord>, next: i64, last: Last) {
         let schemas = self.settings.schemas.clone();
-        let is_many = records.len() >= FOLD_RECORDS;
-        let started = self
-            .verifying
-            .start(is_many, move || Ok(verified::<P>(&schemas, &records, next, last)));
-        Ok(started?)
+        let is_many = records.len() >= THREAD_RECORDS_MIN;
+        self.verifying
+            .start_if(is_many, move || Ok(verify_piece::<P>(&schemas, &records, next, last)));
     }
 
     /// Hands over the rows of the piece before, and starts to encode those of this one.
     fn write_behind(&mut self) -> Result<(), Stop> {
         self.write_encoded()?;
         let changes = self.overlay.take_changes(self.position.clone());
-        Ok(self.encoding.start(true, move || Ok(changes.encode()))?)
+        self.encoding.start(move || Ok(changes.encode()));
+        Ok(())
     }
 
     fn write_encoded(&mut self) -> Result<(), Stop> {
@@ -145,8 +149,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 }
 
-/// The decisions up to the first that does not follow.
-fn verified<P: Processor>(
+/// Decodes decisions and holds them against the chain, up to the first that does not follow.
+fn verify_piece<P: Processor>(
     schemas: &SchemaBook,
     records: &[DecisionRecord],
     next_decision_offset: i64,
@@ -155,7 +159,7 @@ fn verified<P: Processor>(
     let mut piece =
         Piece { decisions: Vec::with_capacity(records.len()), next_decision_offset, failure: None };
     for record in records {
-        match verify_one::<P>(schemas, record, last) {
+        match verify::<P>(schemas, record, last) {
             Ok(verified) => {
                 last = Last { seq: verified.decision.header.seq, link: verified.link };
                 piece.decisions.push(verified);
@@ -169,7 +173,7 @@ fn verified<P: Processor>(
     piece
 }
 
-fn verify_one<P: Processor>(
+fn verify<P: Processor>(
     schemas: &SchemaBook,
     record: &DecisionRecord,
     last: Last,

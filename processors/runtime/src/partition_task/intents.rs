@@ -11,6 +11,9 @@ use crate::log::{IntentRecord, Log};
 use crate::schema_book::{SchemaBook, SchemaProblem};
 use crate::store::Store;
 
+/// Of intents that wait: no more are asked for.
+const PENDING_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+
 /// An intent that waits for its decision.
 pub(super) struct Waiting<C> {
     pub(super) record: IntentRecord,
@@ -39,7 +42,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             self.pending.append(&mut read?);
         }
         let room = self.settings.batching.records_max.saturating_sub(self.pending.len());
-        if room > 0 {
+        if room > 0 && !self.holds_enough() {
             let mut records = VecDeque::new();
             self.is_drained = self.log.poll_intents(&mut records, room)?;
             self.pending.extend(records.into_iter().map(|record| Waiting { record, ahead: None }));
@@ -51,7 +54,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     pub(super) fn read_ahead(&mut self) -> Result<(), Stop> {
         let Batching { records_max, backlog_min, .. } = self.settings.batching;
         let room = (2 * records_max).saturating_sub(self.pending.len());
-        if self.pending.len() < backlog_min || room == 0 {
+        if self.pending.len() < backlog_min || room == 0 || self.holds_enough() {
             return Ok(());
         }
         let mut records = VecDeque::new();
@@ -62,9 +65,15 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 let ahead = read_known::<P>(&schemas, &record);
                 Waiting { record, ahead }
             };
-            self.reading.start(true, move || Ok(records.into_iter().map(read).collect()))?;
+            self.reading.start(move || Ok(records.into_iter().map(read).collect()));
         }
         Ok(())
+    }
+
+    /// Of usual intents there is never so much; of the largest, a stalled partition would take gigabytes.
+    fn holds_enough(&self) -> bool {
+        let bytes: usize = self.pending.iter().map(|waiting| waiting.record.value.len()).sum();
+        bytes >= PENDING_BYTES_MAX
     }
 }
 

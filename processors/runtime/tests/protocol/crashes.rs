@@ -1,7 +1,7 @@
 //! Crashes, lost answers, zombies: decided once, store equal to the log.
 
 use reservations::Reservations;
-use runtime::{Batching, Exit, MemoryStore, PartitionState, Refused, Store, state_hash};
+use runtime::{Batching, Exit, MemoryStore, PartitionState, Refused, Store, Wake, state_hash};
 use schemas::decision::Outcome;
 use schemas::order::OrderStatus;
 use schemas::units::{Millis, Units};
@@ -142,13 +142,35 @@ fn a_long_gap_is_folded_as_a_short_one_and_refused_where_it_breaks() {
         rig.run(&mut task).map(|_| state_hash(task.store()).unwrap())
     };
     let expected = Ok(state_hash(task.store()).unwrap());
-    assert_eq!(rebuilt(&rig), expected, "by its own thread");
+    assert_eq!(rebuilt(&rig), expected, "in small pieces");
     rig.broker.lock().read_max = 1_500;
-    assert_eq!(rebuilt(&rig), expected, "by three");
+    assert_eq!(rebuilt(&rig), expected, "in pieces that are worth a thread");
 
     let lost = rig.broker.lock().decisions[12_345].take();
     let refused = rebuilt(&rig);
     assert!(matches!(refused, Err(Exit::Refused(Refused::SequenceGap { .. }))), "{refused:?}");
     rig.broker.lock().decisions[12_345] = lost;
     assert_eq!(rebuilt(&rig), expected, "a refusing partition has changed nothing");
+    if let Some(value) = rig.broker.lock().decisions[12_345].as_mut() {
+        *value.last_mut().unwrap() ^= 1;
+    }
+    let refused = rebuilt(&rig);
+    let is_it = matches!(refused, Err(Exit::Refused(Refused::BrokenChain { offset: 12_345 })));
+    assert!(is_it, "{refused:?}");
+}
+
+#[test]
+fn what_was_read_of_a_gap_is_kept_when_the_next_read_fails() {
+    let rig = with_backlog();
+    rig.run(&mut rig.task::<Reservations>(MemoryStore::default())).unwrap();
+    {
+        let mut shared = rig.broker.lock();
+        (shared.read_max, shared.fails_reading) = (1_500, Some(12_000));
+    }
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    assert!(matches!(task.step(START), Ok(Wake::At(_))), "it will try again");
+    let stored = task.store().position().unwrap().unwrap();
+    assert_eq!(stored.next_decision_offset, 12_000);
+    rig.run(&mut task).unwrap();
+    rig.assert_sound();
 }

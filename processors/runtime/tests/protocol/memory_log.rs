@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) log_id: String,
     pub(crate) partitions: (u16, u16),
     pub(crate) unreachable: bool,
+    /// The read of decisions that reaches this offset fails, once.
+    pub(crate) fails_reading: Option<i64>,
     pub(crate) ticks: usize,
     /// The broker's clock, for ticks.
     pub(crate) clock: Millis,
@@ -115,7 +117,10 @@ impl Log for MemoryLog {
     }
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
-        let shared = self.reach()?;
+        let mut shared = self.reach()?;
+        if shared.fails_reading.take_if(|offset| from >= *offset).is_some() {
+            return Err(LogError::Unreachable("broker slow".into()));
+        }
         let until = (index(from) + shared.read_max).min(shared.decisions.len());
         let records = (index(from)..until).filter_map(|offset| {
             let value = shared.decisions[offset].clone()?;

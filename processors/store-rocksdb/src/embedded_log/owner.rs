@@ -262,7 +262,7 @@ impl Log for OwnedPartition {
         into.extend(self.stash.drain(..room.min(self.stash.len())));
         if self.next_intent < end && self.stash.is_empty() && into.len() >= BACKLOG_MIN {
             let offsets = self.next_intent..end;
-            self.reading.start(true, move || read(offsets, records_max))?;
+            self.reading.start(move || read(offsets, records_max));
         }
         Ok(self.next_intent == end && self.stash.is_empty())
     }
@@ -273,7 +273,8 @@ impl Log for OwnedPartition {
             return transactions.send(&decisions);
         }
         self.committing
-            .start(true, move || transactions.send(&decisions).and_then(|()| transactions.commit()))
+            .start(move || transactions.send(&decisions).and_then(|()| transactions.commit()));
+        Ok(())
     }
 
     fn await_commit(&mut self) -> Result<i64, LogError> {

@@ -11,9 +11,12 @@ use schemas::topics::Topic;
 use super::EmbeddedLog;
 use super::entry::{Kind, OffsetKeys, decode, topic_index};
 
+/// Of one read: an intent may have a quarter of a megabyte.
+const READ_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
 impl EmbeddedLog {
-    /// Records of `from..until` that no aborted transaction holds, at most `records_max`, and the offset to
-    /// go on from.
+    /// Records of `from..until` that no aborted transaction holds, at most `records_max` or some megabytes of them, and
+    /// the offset to go on from.
     pub(super) fn read_committed(
         &self,
         topic: Topic,
@@ -28,13 +31,13 @@ impl EmbeddedLog {
         options.set_iterate_upper_bound(keys.key(until));
         let aborted = self.aborted(topic, partition, from..until);
         let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
-        let mut records = Vec::new();
+        let (mut records, mut bytes) = (Vec::new(), 0);
         let mut next = from;
         // Not the iterator that copies every key and value.
         let mut entries = self.inner.db.raw_iterator_opt(options);
         entries.seek_to_first();
         while let Some((key, value)) = entries.item() {
-            if records.len() >= records_max {
+            if records.len() >= records_max || bytes >= READ_BYTES_MAX {
                 return Ok((records, next));
             }
             let offset = keys.offset_of(key).ok_or("a record key is damaged")?;
@@ -47,6 +50,7 @@ impl EmbeddedLog {
             };
             if is_committed {
                 let value = payload.to_vec();
+                bytes += value.len();
                 records.push(CommittedRecord { partition, offset, append_time, value });
             }
             entries.next();
