@@ -94,7 +94,7 @@ impl Suite {
         let bar = Some(Bar::AtLeast(150_000.0));
         lines.push(Line::new("ClickHouse view", "decisions/s", bar, into_clickhouse));
         lines.push(Line::new(
-            "restore: fold into RocksDB, one core",
+            "restore: fold into RocksDB, one partition",
             "decisions/s",
             Some(Bar::AtLeast(700_000.0)),
             Samples::one(restored),
