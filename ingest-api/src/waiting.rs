@@ -102,7 +102,7 @@ pub(crate) fn answer_order(
     created: bool,
 ) -> Result<Response, Problem> {
     let body = decided.decision.body.as_ref();
-    let row = body.and_then(|body| body.orders.first().or(body.answer.as_deref()));
+    let row = body.and_then(OrderBody::order);
     match decided.decision.outcome {
         Outcome::Changed | Outcome::Replayed => {
             let row = row.ok_or_else(unexpected)?;
@@ -157,7 +157,7 @@ pub(crate) fn key_reused(row: Option<&OrderRow>) -> Problem {
 /// The problem of a fresh refusal.
 pub(crate) fn refusal_problem(body: &OrderBody) -> Problem {
     let Some(refusal) = &body.refusal else { return unexpected() };
-    match body.orders.first().or(body.answer.as_deref()) {
+    match body.order() {
         Some(row) if row.status == OrderStatus::Rejected && row.reason == Some(refusal.reason) => {
             rejected_problem(row, refusal.reason)
         }

@@ -169,12 +169,12 @@ impl Workload {
             14 => Kind::Close,
             _ => Kind::Abort,
         };
-        let edit = EditDrop {
+        let edit = || EditDrop {
             hold_seconds: Some(20),
             title: Some("Renamed".into()),
             ..EditDrop::default()
         };
-        let edit = (kind == Kind::Edit).then(|| Box::new(edit));
+        let edit = (kind == Kind::Edit).then(|| Box::new(edit()));
         OrderIntent { edit, ..self.by_creator(kind, drop) }
     }
 }

@@ -60,7 +60,7 @@ pub fn facts_of(
     }
     let none = OrderBody::default();
     let body = decision.body.as_ref().unwrap_or(&none);
-    let shown = body.orders.first().or(body.answer.as_deref());
+    let shown = body.order();
     let mut facts = vec![fact(partition, offset, decision, body, shown)];
     for (order, position) in body.orders.iter().zip(0_u16..).skip(1) {
         let further = fact(partition, offset, decision, body, Some(order));

@@ -197,7 +197,7 @@ fn archived_keys(archived: ArchivedRows) -> impl Iterator<Item = RowKey> {
 /// The drop a decision is about, where it changes or answers something.
 #[must_use]
 pub fn drop_of(body: &OrderBody) -> Option<DropId> {
-    let order = body.orders.first().or(body.answer.as_deref()).map(|order| order.drop_id);
+    let order = body.order().map(|order| order.drop_id);
     let order = order.or_else(|| body.drops.first().map(|drop| drop.drop_id));
     let order = order.or_else(|| body.stocks.first().map(|stock| stock.drop_id));
     let order = order.or_else(|| body.continuations.first().map(|work| work.drop_id));

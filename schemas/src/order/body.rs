@@ -42,6 +42,14 @@ pub struct OrderBody {
     pub activated: Option<i32>,
 }
 
+impl OrderBody {
+    /// The order that the decision is about, where it is about one: as it leaves it, or as it answers with it.
+    #[must_use]
+    pub fn order(&self) -> Option<&OrderRow> {
+        self.orders.first().or(self.answer.as_deref())
+    }
+}
+
 /// Idempotency record of a creator's restock, withdrawal or refund.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CommandRow {

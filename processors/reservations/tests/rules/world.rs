@@ -315,8 +315,7 @@ pub(crate) fn reason(decision: &Decision<OrderBody>) -> Option<Reason> {
 }
 
 pub(crate) fn order(decision: &Decision<OrderBody>) -> &OrderRow {
-    let body = decision.body.as_ref().unwrap();
-    body.orders.first().or(body.answer.as_deref()).unwrap()
+    decision.body.as_ref().unwrap().order().unwrap()
 }
 
 fn by_creator(kind: OrderIntentKind) -> OrderIntent {
