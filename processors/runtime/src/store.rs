@@ -2,6 +2,7 @@
 
 #![allow(clippy::missing_errors_doc, reason = "the error type says it, once for every call")]
 
+use schemas::decision::DecisionHeader;
 use schemas::ids::Chain;
 use schemas::units::Millis;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,16 @@ impl Position {
             logic_version: 0,
             chain: schemas::decision::FIRST_LINK.0,
         }
+    }
+
+    /// Moves past a decision, but for the offset that the log gives it.
+    pub(crate) fn follow(&mut self, header: &DecisionHeader, link: Chain) {
+        self.next_intent_offset = header.next_intent_offset;
+        self.seq = header.seq;
+        self.epoch = header.epoch;
+        self.log_time_ms = header.log_time.0;
+        self.logic_version = header.logic_version;
+        self.chain = link.0;
     }
 
     /// Log time of the last decision.

@@ -131,17 +131,13 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if let Some(genesis) = &decision.genesis {
             self.check_genesis(genesis, log_id)?;
         }
-        let header = &decision.header;
         let position = &mut self.position;
+        let undecided = position.next_intent_offset;
         position.next_decision_offset = offset + 1;
-        if !is_on(Defect::RedecideOnRecovery) {
-            position.next_intent_offset = header.next_intent_offset;
+        position.follow(&decision.header, link);
+        if is_on(Defect::RedecideOnRecovery) {
+            position.next_intent_offset = undecided;
         }
-        position.seq = header.seq;
-        position.epoch = header.epoch;
-        position.log_time_ms = header.log_time.0;
-        position.logic_version = header.logic_version;
-        position.chain = link.0;
         if let Some(body) = decision.body {
             P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
         }

@@ -149,13 +149,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let mut value = Vec::with_capacity(512);
         framing::start(&mut value, self.settings.schemas.write_id(P::TOPOLOGY.decisions.subject));
         P::decision_codec().encode(decision, &mut value);
-        self.position.chain = seal(self.position.link(), &mut value).0;
-        let header = &decision.header;
-        self.position.seq = header.seq;
-        self.position.epoch = header.epoch;
-        self.position.log_time_ms = header.log_time.0;
-        self.position.logic_version = header.logic_version;
-        self.position.next_intent_offset = header.next_intent_offset;
+        let link = seal(self.position.link(), &mut value);
+        self.position.follow(&decision.header, link);
         OutgoingDecision { key, value }
     }
 }

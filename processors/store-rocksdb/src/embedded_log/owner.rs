@@ -97,6 +97,11 @@ impl OwnedPartition {
         }
     }
 
+    fn keep(&mut self, (mut intents, next): Intents) {
+        self.stash.append(&mut intents);
+        self.next_intent = next;
+    }
+
     fn transactions(&self) -> Transactions {
         Transactions {
             log: self.log.clone(),
@@ -248,16 +253,12 @@ impl Log for OwnedPartition {
         self.seen = self.intents().signal.version();
         let end = self.intents().end();
         if let Some(read) = self.reading.outcome() {
-            let (mut intents, next) = read?;
-            self.stash.append(&mut intents);
-            self.next_intent = next;
+            self.keep(read?);
         }
         let read = self.intents_reader();
         let room = records_max.saturating_sub(into.len());
         if self.next_intent < end && self.stash.len() < room {
-            let (mut intents, next) = read(self.next_intent..end, room - self.stash.len())?;
-            self.stash.append(&mut intents);
-            self.next_intent = next;
+            self.keep(read(self.next_intent..end, room - self.stash.len())?);
         }
         into.extend(self.stash.drain(..room.min(self.stash.len())));
         if self.next_intent < end && self.stash.is_empty() && into.len() >= BACKLOG_MIN {
