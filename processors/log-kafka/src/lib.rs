@@ -44,6 +44,8 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const READER_POLL: Duration = Duration::from_millis(100);
 /// The same for an owner's intents: nothing is assigned to their reader twice.
 const INTENTS_POLL: Duration = Duration::from_secs(1);
+/// The same for a takeover: it knows that it is at the end, and is rid of its reader, only after such a fetch.
+const RECOVERY_POLL: Duration = Duration::from_millis(10);
 
 /// How to reach the brokers.
 #[derive(Clone, Debug)]
@@ -79,6 +81,11 @@ impl KafkaSettings {
     /// The reader of an owner's intents. There is one per partition, most of them idle, so their polls are long.
     fn intents_reader(&self) -> Result<Reader, KafkaError> {
         self.polling_reader("read_committed", INTENTS_POLL, 1)
+    }
+
+    /// The reader of an owner's decisions while it recovers.
+    fn recovery_reader(&self) -> Result<Reader, KafkaError> {
+        self.polling_reader("read_committed", RECOVERY_POLL, 1)
     }
 
     /// A reader that lets the broker gather records for so long: fewer, larger fetches.
@@ -160,7 +167,16 @@ pub struct KafkaLog {
     cluster_id: String,
     partitions: u16,
     appender: Arc<KafkaAppender>,
-    uncommitted: Arc<Reader>,
+    watermarks: Arc<Watermarks>,
+}
+
+/// Clients that ask where partitions begin and end, shared by every owner of the process: a new one may take half a
+/// second over its first question. They never read.
+struct Watermarks {
+    /// Their end is the high watermark.
+    uncommitted: Reader,
+    /// Their end is the last stable offset.
+    committed: Reader,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -177,9 +193,15 @@ impl KafkaLog {
     pub fn open(settings: KafkaSettings) -> Result<Self, OpenError> {
         let unreachable =
             |why: String| OpenError::Unreachable { brokers: settings.brokers.clone(), why };
-        let reader =
-            settings.reader("read_uncommitted").map_err(|error| unreachable(error.to_string()))?;
-        let metadata = reader
+        let reader_of = |isolation| {
+            settings.reader(isolation).map_err(|error: KafkaError| unreachable(error.to_string()))
+        };
+        let watermarks = Watermarks {
+            uncommitted: reader_of("read_uncommitted")?,
+            committed: reader_of("read_committed")?,
+        };
+        let metadata = watermarks
+            .uncommitted
             .fetch_metadata(None, METADATA_TIMEOUT)
             .map_err(|error| unreachable(error.to_string()))?;
         let count = |topic: Topic| {
@@ -193,7 +215,8 @@ impl KafkaLog {
                 return Err(OpenError::Partitions { topic: topic.name, found, wanted: partitions });
             }
         }
-        let cluster_id = reader
+        let cluster_id = watermarks
+            .uncommitted
             .client()
             .fetch_cluster_id(METADATA_TIMEOUT)
             .ok_or_else(|| unreachable("the brokers tell no cluster id".into()))?;
@@ -204,7 +227,7 @@ impl KafkaLog {
             cluster_id,
             partitions,
             appender: Arc::new(appender),
-            uncommitted: Arc::new(reader),
+            watermarks: Arc::new(watermarks),
         })
     }
 
@@ -230,7 +253,7 @@ impl KafkaLog {
             topology,
             partition,
             self.appender.clone(),
-            self.uncommitted.clone(),
+            self.watermarks.clone(),
         )
     }
 

@@ -23,7 +23,7 @@ use schemas::topics::Topic;
 use schemas::units::Millis;
 
 use crate::appender::KafkaAppender;
-use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
+use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, Watermarks};
 
 use intents::Intents;
 use transactions::{Context, DecisionProducer, Transactions, classify};
@@ -50,9 +50,7 @@ pub struct OwnedPartition {
     topology: Topology,
     partition: Partition,
     appender: Arc<KafkaAppender>,
-    /// End offsets are asked with `read_uncommitted`: any other client calls the last stable offset the end.
-    /// Shared by every partition of the process; it never reads.
-    uncommitted: Arc<Reader>,
+    watermarks: Arc<Watermarks>,
     /// Reads decisions during recovery; then it is let go.
     decisions: Option<Reader>,
     /// Reads intents from recovery on. Not one reader for both: one that is assigned anew has to wait for the long
@@ -93,10 +91,10 @@ impl OwnedPartition {
         topology: Topology,
         partition: Partition,
         appender: Arc<KafkaAppender>,
-        uncommitted: Arc<Reader>,
+        watermarks: Arc<Watermarks>,
     ) -> Self {
         Self {
-            uncommitted,
+            watermarks,
             decisions: None,
             intents: None,
             settings,
@@ -154,16 +152,18 @@ impl OwnedPartition {
 
     /// The reader of decisions, standing at `from`. `None` while older transactions may still be open.
     fn decisions_from(&mut self, from: i64) -> Result<Option<&Reader>, LogError> {
-        if self.decisions.is_none() {
-            self.decisions = Some(self.settings.reader("read_committed").map_err(unreachable)?);
-        }
-        let reader = self.decisions.as_ref().expect("it was made just now");
         if self.decisions_at != Some(from) {
             // The fence has decided every older transaction, but its markers may still be on their way.
-            let stable = self.range(reader, self.topology.decisions)?.end;
+            let stable = self.range(&self.watermarks.committed, self.topology.decisions)?.end;
             if stable < self.decisions_end {
                 return Ok(None);
             }
+            if self.decisions.is_none() {
+                self.decisions = Some(self.settings.recovery_reader().map_err(unreachable)?);
+            }
+        }
+        let reader = self.decisions.as_ref().expect("it was made for the first read");
+        if self.decisions_at != Some(from) {
             self.assign(reader, self.topology.decisions, from)?;
         }
         Ok(Some(reader))
@@ -191,7 +191,9 @@ impl OwnedPartition {
         };
         let writers = [create(0)?, create(1)?];
         for writer in &writers {
-            let fenced = writer.transactions.producer.init_transactions(Duration::from_secs(30));
+            let producer = &writer.transactions.producer;
+            connect(producer, self.topology.decisions)?;
+            let fenced = producer.init_transactions(Duration::from_secs(30));
             fenced.map_err(|error| classify(&error))?;
         }
         Ok(writers)
@@ -209,6 +211,21 @@ impl OwnedPartition {
         let intents = self.intents.as_mut();
         intents.ok_or_else(|| LogError::Recover("intents are read after recovery".into()))
     }
+}
+
+/// Waits until `producer` is connected. One that looks for its coordinator before looks again after 500 ms. The first
+/// answer may come over the connection to a bootstrap address, which is closed then, so two are awaited.
+fn connect(producer: &DecisionProducer, topic: Topic) -> Result<(), LogError> {
+    for _ in 0..2 {
+        let answer = producer.client().fetch_metadata(Some(topic.name), METADATA_TIMEOUT);
+        answer.map_err(unreachable)?;
+    }
+    Ok(())
+}
+
+/// Closes a reader on a thread of its own, if there can be one: it takes up to 100 ms.
+fn close_aside(reader: Reader) {
+    drop(std::thread::Builder::new().name("log-closer".into()).spawn(move || drop(reader)));
 }
 
 fn consumer_error(error: &KafkaError) -> LogError {
@@ -232,7 +249,8 @@ impl Log for OwnedPartition {
 
     fn partition_counts(&mut self) -> Result<(u16, u16), LogError> {
         let count = |topic: Topic| -> Result<u16, LogError> {
-            let metadata = self.uncommitted.fetch_metadata(Some(topic.name), METADATA_TIMEOUT);
+            let metadata =
+                self.watermarks.uncommitted.fetch_metadata(Some(topic.name), METADATA_TIMEOUT);
             let metadata = metadata.map_err(unreachable)?;
             let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
             Ok(u16::try_from(partitions).unwrap_or(u16::MAX))
@@ -253,11 +271,11 @@ impl Log for OwnedPartition {
     }
 
     fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
-        self.range(&self.uncommitted, self.topology.intents)
+        self.range(&self.watermarks.uncommitted, self.topology.intents)
     }
 
     fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
-        let range = self.range(&self.uncommitted, self.topology.decisions)?;
+        let range = self.range(&self.watermarks.uncommitted, self.topology.decisions)?;
         self.decisions_end = range.end;
         Ok(range)
     }
@@ -290,7 +308,9 @@ impl Log for OwnedPartition {
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
         drop(self.reading.outcome());
         self.decisions_at = None;
-        self.decisions = None;
+        if let Some(reader) = self.decisions.take() {
+            close_aside(reader);
+        }
         let reader = self.settings.intents_reader().map_err(unreachable)?;
         self.assign(&reader, self.topology.intents, offset)?;
         self.intents = Some(Intents::new(reader));
