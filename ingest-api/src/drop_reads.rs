@@ -10,6 +10,7 @@ use schemas::ids::DropId;
 
 use crate::app::AppState;
 use crate::archive::DropState;
+use crate::auth::TokenAhead;
 use crate::drops::drop_id;
 use crate::order_reads::archive_problem;
 use crate::position::IntentPosition;
@@ -53,6 +54,7 @@ fn is_whole(state: &DropState) -> bool {
     (status = 200, description = "the drop", body = DropView), (status = 404, description = "unknown_drop")))]
 pub(crate) async fn read(
     State(state): State<AppState>,
+    _: TokenAhead,
     Path(drop): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
@@ -90,6 +92,7 @@ pub(crate) fn after_of(query: Option<&str>) -> Result<Option<IntentPosition>, Pr
     (status = 200, description = "event stream"), (status = 404, description = "unknown_drop")))]
 pub(crate) async fn events(
     State(state): State<AppState>,
+    _: TokenAhead,
     Path(drop): Path<String>,
 ) -> Result<Response, Problem> {
     let drop = drop_id(&drop)?;

@@ -1,7 +1,7 @@
 //! Load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
 //!
-//! A burst sends every order at one instant over connections that are open already, as browsers waiting on a
-//! drop's page are. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
+//! A burst sends every order at one instant over connections that are open already and have loaded the drop's page, as
+//! those of waiting browsers have. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
 //! stalls cannot slow the measurement down with itself (coordinated omission, Gil Tene).
 
 mod client;
@@ -41,6 +41,9 @@ pub(crate) struct Load {
     /// Buyers who all order at once.
     #[arg(long, conflicts_with = "rate", required_unless_present_any = ["rate", "connections"])]
     burst: Option<usize>,
+    /// The buyers of a burst have not loaded the drop's page: the API sees their tokens for the first time.
+    #[arg(long, requires = "burst")]
+    strangers: bool,
     /// Orders per second.
     #[arg(long)]
     rate: Option<u32>,
@@ -148,10 +151,13 @@ impl Load {
         for index in 0..buyers {
             let token = self.token(minter, index)?;
             let target = targets[index % targets.len()].clone();
-            let (connecting, drop) = (connecting.clone(), self.drop);
+            let (connecting, drop, waits) = (connecting.clone(), self.drop, !self.strangers);
             opening.spawn(async move {
                 let _permit = connecting.acquire().await;
-                let connection = Connection::open(&target).await?;
+                let mut connection = Connection::open(&target).await?;
+                if waits {
+                    connection.load(target.page(drop, &token)?).await?;
+                }
                 Ok::<_, Failure>((connection, target.order(drop, &token, "burst")?))
             });
         }
@@ -237,7 +243,7 @@ async fn send_pooled(
     idle: &std::sync::Mutex<Vec<(usize, Connection)>>,
     which: usize,
     target: &Target,
-    request: client::OrderRequest,
+    request: client::HttpRequest,
 ) -> Answer {
     let take = || {
         let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

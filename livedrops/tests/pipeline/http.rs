@@ -426,6 +426,33 @@ fn expired_token(site: &Site) -> String {
         .unwrap()
 }
 
+/// Signatures the node has checked since it started.
+async fn signatures_checked(client: &Client) -> u64 {
+    let response = client.request(Method::GET, "/metrics").send().await.unwrap();
+    let text = response.text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("livedrops_token_signatures_total "));
+    line.unwrap_or("0").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_who_waits_on_the_page_has_a_verified_token_when_the_rush_comes() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop, _) = schedule(&site, &node, &drop_request(5)).await;
+    let page = format!("/drops/{drop}");
+    let buyer = node.client(&site.token(random_uuid(), ""));
+    let before = signatures_checked(&buyer).await;
+    assert_eq!(buyer.get(&page).await.0, 200);
+    assert_eq!(signatures_checked(&buyer).await, before + 1, "with the page");
+    let (status, _) = buyer.post(&format!("{page}/orders"), "k", &json!({"qty": 1})).await;
+    assert_eq!(status, 201);
+    assert_eq!(signatures_checked(&buyer).await, before + 1, "not again with the order");
+    let stale = node.client(&expired_token(&site));
+    assert_eq!(stale.get(&page).await.0, 200, "a page needs no token");
+    let (status, body) = stale.post(&format!("{page}/orders"), "k", &json!({"qty": 1})).await;
+    assert_problem("expired", status, &body, 401, "unauthorized", None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_placed_polled_replayed_and_cancelled() {
     let site = Site::embedded();

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 /// Seconds a buyer asks the API to wait for the decision.
 const WAIT_SECONDS: u32 = 20;
 
-pub(super) type OrderRequest = Request<Full<Bytes>>;
+pub(super) type HttpRequest = Request<Full<Bytes>>;
 
 /// An API node.
 #[derive(Clone, Debug)]
@@ -47,13 +47,17 @@ impl Target {
         &self.host
     }
 
+    /// The drop's page, for a buyer who is signed in.
+    pub(super) fn page(&self, drop: Uuid, token: &str) -> Result<HttpRequest, Failure> {
+        Request::get(format!("/drops/{drop}"))
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .body(Full::default())
+            .map_err(Failure::check)
+    }
+
     /// An order of one unit that waits for its decision.
-    pub(super) fn order(
-        &self,
-        drop: Uuid,
-        token: &str,
-        key: &str,
-    ) -> Result<OrderRequest, Failure> {
+    pub(super) fn order(&self, drop: Uuid, token: &str, key: &str) -> Result<HttpRequest, Failure> {
         Request::post(format!("/drops/{drop}/orders"))
             .header(header::HOST, &self.host)
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
@@ -82,14 +86,26 @@ impl Connection {
         Ok(Self(sender))
     }
 
-    /// Sends a request and reads its answer.
-    pub(super) async fn send(&mut self, request: OrderRequest) -> Answer {
-        if self.0.ready().await.is_err() {
-            return Answer::None;
+    /// Sends an order and reads its answer.
+    pub(super) async fn send(&mut self, order: HttpRequest) -> Answer {
+        match self.exchange(order).await {
+            Ok((status, body)) => Answer::read(status, &body),
+            Err(_) => Answer::None,
         }
-        let Ok(response) = self.0.send_request(request).await else { return Answer::None };
+    }
+
+    /// Loads a page that must be there.
+    pub(super) async fn load(&mut self, page: HttpRequest) -> Result<(), Failure> {
+        match self.exchange(page).await.map_err(Failure::unreachable)? {
+            (200, _) => Ok(()),
+            (status, _) => Err(Failure::check(format!("the drop's page answers {status}"))),
+        }
+    }
+
+    async fn exchange(&mut self, request: HttpRequest) -> hyper::Result<(u16, Bytes)> {
+        self.0.ready().await?;
+        let response = self.0.send_request(request).await?;
         let status = response.status().as_u16();
-        let Ok(body) = response.into_body().collect().await else { return Answer::None };
-        Answer::read(status, &body.to_bytes())
+        Ok((status, response.into_body().collect().await?.to_bytes()))
     }
 }
