@@ -1,21 +1,25 @@
 //! A node over HTTP, as its users meet it: one real process on real Kafka, with its views, and the load in another.
 
+mod site;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use platform::clock::monotonic;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::ours::resident_kibibytes;
 
+use site::{Node, Role, Site, post};
+
+/// How long a node may take to be ready, and to come to rest.
 const READY_MAX: Duration = Duration::from_mins(2);
 /// Clock ticks per second of `/proc/*/stat` on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -66,14 +70,31 @@ pub(crate) struct Figures {
     pub(crate) whole: Option<Whole>,
 }
 
+/// Several bursts of the same kind.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Bursts {
+    pub(crate) seconds: Vec<f64>,
+    pub(crate) p99_ms: Vec<f64>,
+}
+
+/// Orders that are answered with their decision, by connections that order again at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) per_second: f64,
+    /// Of the node and the broker.
+    pub(crate) cpu_seconds_per_1000: f64,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Whole {
-    pub(crate) burst_seconds: Vec<f64>,
-    pub(crate) burst_p99_ms: Vec<f64>,
+    /// Of buyers who wait on the drop's page.
+    pub(crate) burst: Bursts,
+    /// Of buyers whose tokens are new to the node.
+    pub(crate) burst_of_strangers: Bursts,
     pub(crate) intents_per_second: f64,
     pub(crate) intents_per_second_new_tokens: f64,
-    pub(crate) results_per_second: f64,
-    pub(crate) cpu_seconds_per_1000: f64,
+    pub(crate) results: Results,
+    pub(crate) results_new_tokens: Results,
     pub(crate) reads_per_second: f64,
     pub(crate) reads_p99_ms: f64,
     pub(crate) kibibytes_per_stream: f64,
@@ -151,24 +172,15 @@ impl Http {
         node: &mut Node,
         kibibytes_per_stream: f64,
     ) -> Result<Whole> {
-        let mut bursts = Vec::new();
+        let (mut burst, mut burst_of_strangers) = (Bursts::default(), Bursts::default());
         for _ in 0..BURSTS {
-            let drop = site.schedule(runtime, node, BURST_BUYERS / 10)?;
-            let burst: Timed = site.load(node, drop, &["--burst", &BURST_BUYERS.to_string()])?;
-            let is_right = burst.accepted == BURST_BUYERS / 10
-                && burst.rejected_by_reason.keys().all(|reason| reason == "sold_out");
-            ensure!(is_right, "granted {}, refused {:?}", burst.accepted, burst.rejected_by_reason);
-            bursts.push(burst);
+            burst.add(&one_burst(runtime, site, node, &[])?);
+            burst_of_strangers.add(&one_burst(runtime, site, node, &["--strangers"])?);
         }
-        let watched = [self.broker_pid, node.process.id()];
         let drop = site.schedule(runtime, node, 1_000)?;
-        until_quiet(&watched)?;
-        let before = cpu_seconds(&watched)?;
+        let results = self.results(site, node, drop, &[])?;
         // Enough for 10,000 a second. Idle threads' CPU time counts while more of them are minted.
-        let many_tokens = [&sustained("results", "512", "10")[..], &["--tokens", "200"]].concat();
-        let results: Sustained = site.load(node, drop, &many_tokens)?;
-        until_quiet(&watched)?;
-        let used = cpu_seconds(&watched)? - before;
+        let results_new_tokens = self.results(site, node, drop, &["--tokens", "200"])?;
         let reads: Sustained = site.load(node, drop, &sustained("reads", "64", "5"))?;
         let takeover_seconds = takeover(runtime, site, node)?;
         let api = site.start(runtime, Role::IngestApi, "api")?;
@@ -176,155 +188,53 @@ impl Http {
         let many_tokens = [&sustained("intents", "256", "10")[..], &["--tokens", "800"]].concat();
         let new_tokens: Sustained = site.load(&api, drop, &many_tokens)?;
         Ok(Whole {
-            burst_seconds: bursts.iter().map(|burst| burst.seconds).collect(),
-            burst_p99_ms: bursts.iter().map(|burst| burst.latency_ms.p99).collect(),
+            burst,
+            burst_of_strangers,
             intents_per_second: intents.per_second,
             intents_per_second_new_tokens: new_tokens.per_second,
-            results_per_second: results.per_second,
-            cpu_seconds_per_1000: used / results.requests * 1_000.0,
+            results,
+            results_new_tokens,
             reads_per_second: reads.per_second,
             reads_p99_ms: reads.latency_ms.p99,
             kibibytes_per_stream,
             takeover_seconds,
         })
     }
+
+    fn results(&self, site: &Site<'_>, node: &Node, drop: Uuid, more: &[&str]) -> Result<Results> {
+        let watched = [self.broker_pid, node.process.id()];
+        until_quiet(&watched)?;
+        let before = cpu_seconds(&watched)?;
+        let load = [&sustained("results", "512", "10")[..], more].concat();
+        let results: Sustained = site.load(node, drop, &load)?;
+        until_quiet(&watched)?;
+        let used = cpu_seconds(&watched)? - before;
+        Ok(Results {
+            per_second: results.per_second,
+            cpu_seconds_per_1000: used / results.requests * 1_000.0,
+        })
+    }
+}
+
+impl Bursts {
+    fn add(&mut self, burst: &Timed) {
+        self.seconds.push(burst.seconds);
+        self.p99_ms.push(burst.latency_ms.p99);
+    }
+}
+
+fn one_burst(runtime: &Runtime, site: &Site<'_>, node: &Node, more: &[&str]) -> Result<Timed> {
+    let drop = site.schedule(runtime, node, BURST_BUYERS / 10)?;
+    let buyers = BURST_BUYERS.to_string();
+    let burst: Timed = site.load(node, drop, &[&["--burst", &buyers], more].concat())?;
+    let is_right = burst.accepted == BURST_BUYERS / 10
+        && burst.rejected_by_reason.keys().all(|reason| reason == "sold_out");
+    ensure!(is_right, "granted {}, refused {:?}", burst.accepted, burst.rejected_by_reason);
+    Ok(burst)
 }
 
 fn sustained<'a>(ask: &'a str, connections: &'a str, seconds: &'a str) -> [&'a str; 6] {
     ["--connections", connections, "--ask", ask, "--seconds", seconds]
-}
-
-/// What a node does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// Everything: API, processors, views, payments.
-    All,
-    /// HTTP and the append to the log, nothing else.
-    IngestApi,
-}
-
-/// Keys, folders and the program, shared by its nodes.
-struct Site<'a> {
-    program: &'a Path,
-    folder: &'a Path,
-}
-
-/// A process that serves HTTP; it is killed when it is dropped.
-struct Node {
-    process: Child,
-    url: String,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have been killed already.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-impl<'a> Site<'a> {
-    fn new(program: &'a Path, folder: &'a Path) -> Result<Self> {
-        let site = Self { program, folder };
-        let made = site.command(&["keys", "--out"]).arg(folder.join("keys")).output()?;
-        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Ok(site)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.program);
-        command
-            .args(arguments)
-            .env("LIVEDROPS_AUTH__PUBLIC_KEYS", self.folder.join("keys/public-key.pem"))
-            .env("LIVEDROPS_AUTH__SIGNING_KEY", self.folder.join("keys/signing-key.pem"))
-            .env("LIVEDROPS_LISTEN__INTERNAL", "none")
-            .env("RUST_LOG", "error");
-        command
-    }
-
-    /// A node that listens and owns every partition it can get.
-    fn start(&self, runtime: &Runtime, role: Role, name: &str) -> Result<Node> {
-        let command = if role == Role::All { "all" } else { "ingest-api" };
-        let mut process = self
-            .command(&[command, "--log", "kafka", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(self.folder.join(name))
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let printed = BufReader::new(process.stdout.take().context("a node without output")?);
-        let mut node = Node { process, url: String::new() };
-        for line in printed.lines() {
-            if let Some((_, address)) = line?.split_once("http://") {
-                node.url = format!("http://{address}");
-                break;
-            }
-        }
-        ensure!(!node.url.is_empty(), "the node ended before it listened");
-        let started = monotonic();
-        while !runtime.block_on(is_ready(&node.url, role)) {
-            ensure!(started.elapsed() < READY_MAX, "the node is not ready after {READY_MAX:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Ok(node)
-    }
-
-    fn token(&self, user: Uuid, scope: &str) -> Result<String> {
-        let user = user.to_string();
-        let minted = self.command(&["token", "--user", &user, "--scope", scope]).output()?;
-        ensure!(minted.status.success(), "{}", String::from_utf8_lossy(&minted.stderr));
-        Ok(String::from_utf8(minted.stdout)?.trim().to_owned())
-    }
-
-    /// A drop that is on sale, of a new creator.
-    fn schedule(&self, runtime: &Runtime, node: &Node, stock: u32) -> Result<Uuid> {
-        let creator = platform::clock::random_uuid();
-        let token = self.token(creator, &format!("creator:{creator}:write"))?;
-        let body = json!({
-            "productId": creator, "title": "Bench", "startsAt": "2020-01-01T00:00:00Z",
-            "endsAt": "2999-01-01T00:00:00Z", "stock": stock, "price": {"amount": 0, "currency": "EUR"},
-        });
-        let url = format!("{}/creators/{creator}/drops", node.url);
-        let answer = runtime.block_on(post(&url, &token, &body))?;
-        let id = answer["drop"]["id"].as_str().and_then(|id| id.parse().ok());
-        id.with_context(|| format!("not scheduled: {answer}"))
-    }
-
-    /// Runs the load in a process of its own and reads its report.
-    fn load<T: for<'de> Deserialize<'de>>(
-        &self,
-        node: &Node,
-        drop: Uuid,
-        arguments: &[&str],
-    ) -> Result<T> {
-        let report = self.folder.join("load.json");
-        let ran = self
-            .command(&["load", "--url", &node.url, "--drop", &drop.to_string()])
-            .args(arguments)
-            .arg("--report")
-            .arg(&report)
-            .output()?;
-        ensure!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
-        Ok(serde_json::from_slice(&std::fs::read(report)?)?)
-    }
-}
-
-async fn is_ready(url: &str, role: Role) -> bool {
-    let Ok(response) = reqwest::get(format!("{url}/readyz")).await else { return false };
-    let is_ok = response.status() == 200;
-    let body: Value = response.json().await.unwrap_or_default();
-    let owns_some = body["partitions"].as_array().is_some_and(|owned| !owned.is_empty());
-    is_ok && (owns_some || role == Role::IngestApi)
-}
-
-async fn post(url: &str, token: &str, body: &Value) -> Result<Value> {
-    let response = reqwest::Client::new()
-        .post(url)
-        .bearer_auth(token)
-        .header("idempotency-key", "bench")
-        .header("prefer", "wait=20")
-        .json(body)
-        .send()
-        .await?;
-    Ok(response.json().await?)
 }
 
 /// User and system time of the processes so far.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bare_loop;
-use crate::http::Figures;
+use crate::http::{Figures, Results};
 use crate::ours::{self, FIRST, OurLog, Ready};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
@@ -218,19 +218,19 @@ impl Suite {
             at_most("150 orders/s over HTTP on Kafka, p99", "ms", 25.0, vec![p99_ms]),
         ];
         let Some(whole) = whole else { return Ok(lines) };
-        let cpu = whole.cpu_seconds_per_1000;
+        let cpu = |results: &Results| vec![results.cpu_seconds_per_1000];
+        let rates = [&whole.results, &whole.results_new_tokens].map(|results| results.per_second);
         lines.extend([
-            at_most("10,000 buyers at once over HTTP on Kafka", "s", 1.5, whole.burst_seconds),
-            at_most("10,000 buyers at once, p99", "ms", 1_000.0, whole.burst_p99_ms),
+            at_most("10,000 buyers at once over HTTP on Kafka", "s", 1.5, whole.burst.seconds),
+            at_most("10,000 buyers at once, p99", "ms", 1_000.0, whole.burst.p99_ms),
+            at_most("the same, every JWT a new one", "s", 1.5, whole.burst_of_strangers.seconds),
+            at_most("the same, p99", "ms", 1_000.0, whole.burst_of_strangers.p99_ms),
             at_least("ingest: known JWT, key, durable ack", 20_000.0, whole.intents_per_second),
             at_least("ingest: every JWT a new one", 20_000.0, whole.intents_per_second_new_tokens),
-            Line::new(
-                "orders to results, everything in one process",
-                "per s",
-                None,
-                Samples::one(whole.results_per_second),
-            ),
-            at_most("CPU of 1,000 sold-out orders, with the broker", "s", 0.15, vec![cpu]),
+            Line::new("orders to results in one process", "per s", None, Samples::one(rates[0])),
+            Line::new("the same, every JWT a new one", "per s", None, Samples::one(rates[1])),
+            at_most("CPU of 1,000 of them, with the broker", "s", 0.15, cpu(&whole.results)),
+            at_most("the same, every JWT a new one", "s", 0.15, cpu(&whole.results_new_tokens)),
             at_least("reads by id", 10_000.0, whole.reads_per_second),
             at_most("reads by id, p99", "ms", 20.0, vec![whole.reads_p99_ms]),
             at_most("memory of a live stream", "KiB", 20.0, vec![whole.kibibytes_per_stream]),

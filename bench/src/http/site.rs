@@ -1,0 +1,148 @@
+//! A node's program with its keys and folders, and the nodes that it starts.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use platform::clock::monotonic;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::READY_MAX;
+
+/// What a node does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Everything: API, processors, views, payments.
+    All,
+    /// HTTP and the append to the log, nothing else.
+    IngestApi,
+}
+
+/// Keys, folders and the program, shared by its nodes.
+pub(super) struct Site<'a> {
+    program: &'a Path,
+    folder: &'a Path,
+}
+
+/// A process that serves HTTP; it is killed when it is dropped.
+pub(super) struct Node {
+    pub(super) process: Child,
+    pub(super) url: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+impl<'a> Site<'a> {
+    pub(super) fn new(program: &'a Path, folder: &'a Path) -> Result<Self> {
+        let site = Self { program, folder };
+        let made = site.command(&["keys", "--out"]).arg(folder.join("keys")).output()?;
+        ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Ok(site)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        command
+            .args(arguments)
+            .env("LIVEDROPS_AUTH__PUBLIC_KEYS", self.folder.join("keys/public-key.pem"))
+            .env("LIVEDROPS_AUTH__SIGNING_KEY", self.folder.join("keys/signing-key.pem"))
+            .env("LIVEDROPS_LISTEN__INTERNAL", "none")
+            .env("RUST_LOG", "error");
+        command
+    }
+
+    /// A node that listens and owns every partition it can get.
+    pub(super) fn start(&self, runtime: &Runtime, role: Role, name: &str) -> Result<Node> {
+        let command = if role == Role::All { "all" } else { "ingest-api" };
+        let mut process = self
+            .command(&[command, "--log", "kafka", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.folder.join(name))
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let printed = BufReader::new(process.stdout.take().context("a node without output")?);
+        let mut node = Node { process, url: String::new() };
+        for line in printed.lines() {
+            if let Some((_, address)) = line?.split_once("http://") {
+                node.url = format!("http://{address}");
+                break;
+            }
+        }
+        ensure!(!node.url.is_empty(), "the node ended before it listened");
+        let started = monotonic();
+        while !runtime.block_on(is_ready(&node.url, role)) {
+            ensure!(started.elapsed() < READY_MAX, "the node is not ready after {READY_MAX:?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(node)
+    }
+
+    pub(super) fn token(&self, user: Uuid, scope: &str) -> Result<String> {
+        let user = user.to_string();
+        let minted = self.command(&["token", "--user", &user, "--scope", scope]).output()?;
+        ensure!(minted.status.success(), "{}", String::from_utf8_lossy(&minted.stderr));
+        Ok(String::from_utf8(minted.stdout)?.trim().to_owned())
+    }
+
+    /// A drop that is on sale, of a new creator.
+    pub(super) fn schedule(&self, runtime: &Runtime, node: &Node, stock: u32) -> Result<Uuid> {
+        let creator = platform::clock::random_uuid();
+        let token = self.token(creator, &format!("creator:{creator}:write"))?;
+        let body = json!({
+            "productId": creator, "title": "Bench", "startsAt": "2020-01-01T00:00:00Z",
+            "endsAt": "2999-01-01T00:00:00Z", "stock": stock, "price": {"amount": 0, "currency": "EUR"},
+        });
+        let url = format!("{}/creators/{creator}/drops", node.url);
+        let answer = runtime.block_on(post(&url, &token, &body))?;
+        let id = answer["drop"]["id"].as_str().and_then(|id| id.parse().ok());
+        id.with_context(|| format!("not scheduled: {answer}"))
+    }
+
+    /// Runs the load in a process of its own and reads its report.
+    pub(super) fn load<T: for<'de> Deserialize<'de>>(
+        &self,
+        node: &Node,
+        drop: Uuid,
+        arguments: &[&str],
+    ) -> Result<T> {
+        let report = self.folder.join("load.json");
+        let ran = self
+            .command(&["load", "--url", &node.url, "--drop", &drop.to_string()])
+            .args(arguments)
+            .arg("--report")
+            .arg(&report)
+            .output()?;
+        ensure!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        Ok(serde_json::from_slice(&std::fs::read(report)?)?)
+    }
+}
+
+async fn is_ready(url: &str, role: Role) -> bool {
+    let Ok(response) = reqwest::get(format!("{url}/readyz")).await else { return false };
+    let is_ok = response.status() == 200;
+    let body: Value = response.json().await.unwrap_or_default();
+    let owns_some = body["partitions"].as_array().is_some_and(|owned| !owned.is_empty());
+    is_ok && (owns_some || role == Role::IngestApi)
+}
+
+pub(super) async fn post(url: &str, token: &str, body: &Value) -> Result<Value> {
+    let response = reqwest::Client::new()
+        .post(url)
+        .bearer_auth(token)
+        .header("idempotency-key", "bench")
+        .header("prefer", "wait=20")
+        .json(body)
+        .send()
+        .await?;
+    Ok(response.json().await?)
+}
