@@ -56,6 +56,12 @@ enum Command {
         /// Then fold all decisions into a new store.
         #[arg(long)]
         restore: bool,
+        /// And into this Postgres, new to it. With the embedded log only.
+        #[arg(long, conflicts_with = "brokers")]
+        postgres: Option<String>,
+        /// And into this `ClickHouse`, new to it. With the embedded log only.
+        #[arg(long, conflicts_with = "brokers")]
+        clickhouse: Option<String>,
     },
 }
 
@@ -69,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         Command::Scale(scale) => scale.run(&runtime),
         Command::Own(own) => own.run(&runtime),
         Command::Growth(growth) => growth.run(),
-        Command::HotDrop { brokers, intents, stock, rounds, restore } => {
+        Command::HotDrop { brokers, intents, stock, rounds, restore, postgres, clickhouse } => {
             let folder = tempfile::tempdir()?;
             let log = match brokers {
                 Some(brokers) => runtime.block_on(OurLog::kafka(&brokers, 1))?,
@@ -93,6 +99,14 @@ fn main() -> anyhow::Result<()> {
             if restore {
                 let (decisions, took) = ours::restore(&log, &folder.path().join("restored"))?;
                 println!("{:.0}/s restored", report::per_second(decisions, took));
+            }
+            if let (OurLog::Embedded(log), Some(url)) = (&log, postgres) {
+                let (decisions, took) = views::postgres(&runtime, log, &url)?;
+                println!("{:.0}/s into Postgres", report::per_second(decisions, took));
+            }
+            if let (OurLog::Embedded(log), Some(url)) = (&log, clickhouse) {
+                let (decisions, took) = views::clickhouse(&runtime, log, &url)?;
+                println!("{:.0}/s into ClickHouse", report::per_second(decisions, took));
             }
             Ok(())
         }
