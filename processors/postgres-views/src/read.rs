@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use crate::rows::Details;
+use crate::rows::{Details, Line};
 use crate::{PostgresViews, ViewError};
 
 /// What an audit compares of an order.
@@ -42,7 +42,8 @@ fn id(row: &PgRow, column: &str) -> Result<[u8; 16], sqlx::Error> {
 const ORDER: &str = "SELECT *, (extract(epoch from created_at) * 1000)::bigint AS created_ms, \
      (extract(epoch from decided_at) * 1000)::bigint AS decided_ms, \
      (extract(epoch from hold_expires_at) * 1000)::bigint AS hold_ms, \
-     (extract(epoch from offer_expires_at) * 1000)::bigint AS offer_ms, details::text AS details_text FROM view_v1.orders WHERE id = $1";
+     (extract(epoch from offer_expires_at) * 1000)::bigint AS offer_ms, details::text AS details_text, lines::text AS lines_text \
+     FROM view_v1.orders WHERE id = $1";
 
 const DROP: &str = "SELECT *, (extract(epoch from starts_at) * 1000)::bigint AS starts_ms, \
      (extract(epoch from ends_at) * 1000)::bigint AS ends_ms, \
@@ -58,22 +59,7 @@ impl PostgresViews {
     /// Where Postgres is away.
     pub async fn order(&self, order: OrderId) -> Result<Option<OrderRow>, ViewError> {
         let found = sqlx::query(ORDER).bind(Uuid::from(order)).fetch_optional(&self.pool).await?;
-        let Some(row) = found else { return Ok(None) };
-        let lines = sqlx::query(
-            "SELECT * FROM view_v1.order_lines WHERE order_id = $1 ORDER BY variant_id",
-        )
-        .bind(Uuid::from(order))
-        .fetch_all(&self.pool)
-        .await?;
-        let lines = lines.iter().map(|line| {
-            Ok(OrderRowLine {
-                variant_id: VariantId(id(line, "variant_id")?),
-                qty: line.try_get("qty")?,
-                unit_price: MinorUnits(line.try_get("unit_price")?),
-            })
-        });
-        let lines = lines.collect::<Result<_, sqlx::Error>>()?;
-        Ok(Some(order_row(&row, lines)?))
+        Ok(found.as_ref().map(order_row).transpose()?)
     }
 
     /// A drop by id with its stock, variants in order.
@@ -133,7 +119,7 @@ impl PostgresViews {
     pub async fn order_digests(&self) -> Result<Vec<OrderDigest>, ViewError> {
         let rows = sqlx::query(
             "SELECT o.id, o.status, o.reason, o.version, o.total, \
-             (SELECT coalesce(sum(qty), 0)::bigint FROM view_v1.order_lines l WHERE l.order_id = o.id) AS qty \
+             (SELECT coalesce(sum((line->>'qty')::int), 0)::bigint FROM jsonb_array_elements(o.lines) line) AS qty \
              FROM view_v1.orders o ORDER BY o.id",
         )
         .fetch_all(&self.pool)
@@ -176,20 +162,30 @@ fn stock_row(row: &PgRow) -> Result<StockRow, sqlx::Error> {
     })
 }
 
-fn order_row(row: &PgRow, lines: Vec<OrderRowLine>) -> Result<OrderRow, sqlx::Error> {
+fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T, sqlx::Error> {
+    let text = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+fn order_row(row: &PgRow) -> Result<OrderRow, sqlx::Error> {
     let reason: Option<String> = row.try_get("reason")?;
     let hold: Option<i64> = row.try_get("hold_ms")?;
     let held: Option<Uuid> = row.try_get("held_order_id")?;
     let offer: Option<i64> = row.try_get("offer_ms")?;
-    let details: Details = serde_json::from_str(row.try_get("details_text")?)
-        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let details: Details = json(row, "details_text")?;
+    let lines: Vec<Line> = json(row, "lines_text")?;
+    let lines = lines.into_iter().map(|line| OrderRowLine {
+        variant_id: VariantId(line.variant_id.into_bytes()),
+        qty: line.qty,
+        unit_price: MinorUnits(line.unit_price),
+    });
     Ok(OrderRow {
         order_id: OrderId(id(row, "id")?),
         drop_id: DropId(id(row, "drop_id")?),
         user_id: UserId(id(row, "user_id")?),
         status: word::<OrderStatus>(row.try_get("status")?)?,
         reason: reason.map(|reason| word::<Reason>(&reason)).transpose()?,
-        lines: lines.into(),
+        lines: lines.collect(),
         product_id: ProductId(id(row, "product_id")?),
         currency: row.try_get::<String, _>("currency")?.into(),
         total: MinorUnits(row.try_get("total")?),
