@@ -74,10 +74,10 @@ pub(crate) fn clickhouse(
     let views = runtime.block_on(ClickhouseViews::connect(url, "bench"))?;
     follow(log, CLICKHOUSE_BATCH, |batch| {
         let (first, last) = batch.first().zip(batch.last()).context("no batch is empty")?;
-        let place = |placed: &Placed<OrderBody>| {
-            facts_of(placed.partition, placed.offset, &placed.decision)
-        };
-        let facts: Vec<_> = batch.iter().flat_map(place).collect();
+        let mut facts = Vec::with_capacity(batch.len());
+        for placed in &batch {
+            facts.extend(facts_of(placed.partition, placed.offset, &placed.decision));
+        }
         let range = InsertedRange {
             partition: first.partition.0,
             first_offset: first.offset,

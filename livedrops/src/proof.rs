@@ -135,7 +135,7 @@ fn audit(partitions: BTreeMap<Partition, PartitionRecords>) -> Proof {
         proof.duplicates += offsets.len() - distinct.len();
         for logged in &records.decisions {
             for fact in facts_of(partition, logged.offset, &logged.decision) {
-                let key = (fact.outcome, fact.status, fact.reason);
+                let key = (fact.outcome.into(), fact.status.into(), fact.reason.into());
                 let (count, units) = proof.tally.entry(key).or_default();
                 *count += 1;
                 *units += fact.units;

@@ -235,8 +235,8 @@ fn insert_ranges(
         });
         range.next_offset = placed.offset + 1;
         range.last_seq = seq;
-        range.facts += decided.len() as u64;
         facts.extend(decided);
+        range.facts = facts.len() as u64;
     }
     ranges.values().try_for_each(|(range, facts)| insert(*range, facts, false))
 }

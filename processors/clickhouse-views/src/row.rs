@@ -1,8 +1,11 @@
 //! One row per decision, or per order where a decision changes several: what analysts count.
 
+use std::sync::LazyLock;
+
 use schemas::decision::{Decision, Outcome};
-use schemas::order::{OrderBody, OrderRow, OrderStatus};
+use schemas::order::{OrderBody, OrderRow, OrderStatus, Reason};
 use schemas::partition::Partition;
+use schemas::units::Currency;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -18,11 +21,11 @@ pub struct DecisionFact {
     /// Which of the decision's orders; 0 for the first, and where there is none.
     pub position: u16,
     /// Header outcome.
-    pub outcome: String,
+    pub outcome: &'static str,
     /// Order status after the decision; empty where no order changed.
-    pub status: String,
+    pub status: &'static str,
     /// Refusal code; empty for none.
-    pub reason: String,
+    pub reason: &'static str,
     /// The drop; nil for none.
     #[serde(with = "clickhouse::serde::uuid")]
     pub drop_id: Uuid,
@@ -37,7 +40,7 @@ pub struct DecisionFact {
     /// Total of the order in minor units.
     pub total: i64,
     /// ISO 4217; empty for none.
-    pub currency: String,
+    pub currency: Currency,
     /// Units available in the drop after the decision, over the variants it touched; -1 where it touched none.
     pub available: i64,
     /// Edge events, comma separated.
@@ -49,35 +52,34 @@ pub struct DecisionFact {
 }
 
 /// The facts of one decision: one, or one per order where it changes several (a continuation).
-#[must_use]
 pub fn facts_of(
     partition: Partition,
     offset: i64,
     decision: &Decision<OrderBody>,
-) -> Vec<DecisionFact> {
-    if matches!(decision.outcome, Outcome::Genesis | Outcome::OwnerStarted) {
-        return Vec::new();
-    }
-    let none = OrderBody::default();
-    let body = decision.body.as_ref().unwrap_or(&none);
-    let shown = body.order();
-    let mut facts = vec![fact(partition, offset, decision, body, shown)];
-    for (order, position) in body.orders.iter().zip(0_u16..).skip(1) {
-        let further = fact(partition, offset, decision, body, Some(order));
-        // What belongs to the decision as a whole is told once.
-        facts.push(DecisionFact { position, available: -1, events: String::new(), ..further });
-    }
-    facts
+) -> impl Iterator<Item = DecisionFact> {
+    let is_control = matches!(decision.outcome, Outcome::Genesis | Outcome::OwnerStarted);
+    let body = decision.body.as_ref().filter(|_| !is_control);
+    let fact = move |order| fact(partition, offset, decision, order);
+    let first = (!is_control).then(|| fact(body.and_then(OrderBody::order)));
+    let further = body.map_or(&[][..], |body| &body.orders).iter().zip(0_u16..).skip(1);
+    // What belongs to the decision as a whole is told once.
+    first.into_iter().chain(further.map(move |(order, position)| DecisionFact {
+        position,
+        available: -1,
+        events: String::new(),
+        ..fact(Some(order))
+    }))
 }
 
 fn fact(
     partition: Partition,
     offset: i64,
     decision: &Decision<OrderBody>,
-    body: &OrderBody,
     order: Option<&OrderRow>,
 ) -> DecisionFact {
+    static NONE: LazyLock<OrderBody> = LazyLock::new(OrderBody::default);
     let header = &decision.header;
+    let body = decision.body.as_ref().unwrap_or(&NONE);
     let changed = order.filter(|_| !body.orders.is_empty());
     let refusal = body.refusal.as_ref();
     let drop = order.map(|order| order.drop_id);
@@ -94,15 +96,15 @@ fn fact(
         offset,
         seq: header.seq,
         position: 0,
-        outcome: decision.outcome.as_str().to_owned(),
-        status: changed.map(|order| order.status.as_str().to_owned()).unwrap_or_default(),
-        reason: reason.map(|reason| reason.as_str().to_owned()).unwrap_or_default(),
+        outcome: decision.outcome.as_str(),
+        status: changed.map(|order| order.status.as_str()).unwrap_or_default(),
+        reason: reason.map(Reason::as_str).unwrap_or_default(),
         drop_id: drop.map(Uuid::from).unwrap_or_default(),
         order_id: order.map(|order| Uuid::from(order.order_id)).unwrap_or_default(),
         user_id: user.map(Uuid::from).unwrap_or_default(),
         units: order.map_or(0, |order| order.units().0),
         total: changed.filter(granted).map_or(0, |order| order.total.0),
-        currency: order.map(|order| order.currency.to_string()).unwrap_or_default(),
+        currency: order.map(|order| order.currency.clone()).unwrap_or_default(),
         available: if body.stocks.is_empty() { -1 } else { available },
         events: events.join(","),
         log_time: header.log_time.0,
