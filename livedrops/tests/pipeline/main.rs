@@ -11,3 +11,4 @@ mod kafka;
 mod life;
 mod refusals;
 mod stripe;
+mod views;

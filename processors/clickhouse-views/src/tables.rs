@@ -13,13 +13,23 @@ pub(crate) const STATEMENTS: [&str; 8] = [
         log_time DateTime64(3, 'UTC'), decided_at DateTime64(3, 'UTC')
      ) ENGINE = ReplacingMergeTree ORDER BY (partition, seq, position)
      SETTINGS non_replicated_deduplication_window = 10000",
-    // Per-second drop facts: demand, grants, refusals, what is left.
+    // Per-second drop facts: demand, grants, refusals, what is left. An order counts once, in the second in which it first
+    // appeared and was first granted: its hold may be extended, then paid for, and each of that is a decision too.
     "CREATE OR REPLACE VIEW drop_seconds AS
-     SELECT drop_id, toStartOfSecond(log_time) AS second, countIf(order_id != toUUIDOrZero('')) AS orders,
-        countIf(status IN ('RESERVED', 'CONFIRMED')) AS granted, countIf(outcome = 'refused') AS refused,
-        sumIf(units, status IN ('RESERVED', 'CONFIRMED')) AS units_granted,
-        minIf(available, available >= 0) AS available_min
-     FROM decisions FINAL GROUP BY drop_id, second",
+     SELECT drop_id, second, sum(placed) AS orders, sum(won) AS granted, sum(turned_down) AS refused,
+        sum(units_won) AS units_granted, min(left_over) AS available_min
+     FROM (
+        SELECT drop_id, toStartOfSecond(min(log_time)) AS second, 1 AS placed, 0 AS won, 0 AS turned_down,
+            0 AS units_won, NULL AS left_over
+        FROM decisions FINAL WHERE order_id != toUUIDOrZero('') AND status != '' GROUP BY drop_id, order_id
+        UNION ALL
+        SELECT drop_id, toStartOfSecond(min(log_time)), 0, 1, 0, any(units), NULL
+        FROM decisions FINAL WHERE status IN ('RESERVED', 'CONFIRMED') GROUP BY drop_id, order_id
+        UNION ALL
+        SELECT drop_id, toStartOfSecond(log_time), 0, 0, countIf(outcome = 'refused'), 0,
+            min(if(available >= 0, available, NULL))
+        FROM decisions FINAL GROUP BY drop_id, toStartOfSecond(log_time)
+     ) GROUP BY drop_id, second",
     "CREATE OR REPLACE VIEW sales_per_minute AS
      SELECT drop_id, toStartOfMinute(log_time) AS minute, currency, count() AS orders, sum(units) AS units,
         sum(total) AS revenue
