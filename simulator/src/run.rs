@@ -1,5 +1,8 @@
 //! One run: a seed, a mix of faults, processes that own partitions, and a verdict.
 
+mod ending;
+mod events;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,8 +10,8 @@ use model::Processor;
 use reservations::command::Command;
 use reservations::rows::StateRow;
 use runtime::{
-    Batching, Exit, MemoryStore, PartitionStatus, PartitionTask, Refused, RegistryError,
-    SchemaBook, SchemaRegistry, Store, TaskSettings, Wake, state_hash, state_hash_of_rows,
+    Batching, Exit, PartitionStatus, PartitionTask, RegistryError, SchemaBook, SchemaRegistry,
+    TaskSettings, Wake,
 };
 use schemas::avro;
 use schemas::decision::Decision;
@@ -19,11 +22,10 @@ use schemas::partition::Partition;
 use schemas::units::Millis;
 
 use crate::broker::{Broker, SimulatedLog, offset};
-use crate::defects::{Defect, is_on};
 use crate::disk::Disk;
 use crate::faults::{Counts, Fault, Faults};
 use crate::payments::Payments;
-use crate::verdict::{self, Acknowledged};
+use crate::verdict::Acknowledged;
 use crate::workload::Workload;
 
 const PARTITIONS: usize = 2;
@@ -286,265 +288,6 @@ where
         if let Exit::StoreFailed(why) = exit {
             self.findings.push(format!("a store failed: {why}"));
         }
-    }
-
-    fn somebody_acts(&mut self) {
-        let retry = (!self.retries.is_empty() && self.below(3) == 0)
-            .then(|| self.below(self.retries.len()));
-        let (drop, intent) = if let Some(which) = retry {
-            // The same request again: a retry has an intent id of its own.
-            let (drop, intent) = self.retries.swap_remove(which);
-            (drop, OrderIntent { intent_id: self.workload.fresh_id(), ..intent })
-        } else {
-            let mut cluster = self.broker.lock();
-            self.workload.next(&mut cluster.faults)
-        };
-        let clicks = if self.below(12) == 0 { 3 } else { 1 };
-        for _ in 0..clicks {
-            self.append(drop, intent.clone());
-        }
-    }
-
-    fn append(&mut self, drop: DropId, intent: OrderIntent) {
-        if self.strikes(Fault::AppendUnknown) {
-            let written = self.below(2) == 0;
-            if written {
-                self.broker.append(partition_of(drop), framed(&intent));
-            }
-            return self.retries.push((drop, intent));
-        }
-        let partition = partition_of(drop);
-        let at = self.broker.append(partition, framed(&intent));
-        self.acknowledged.push(Acknowledged { partition, offset: at, intent: intent.intent_id });
-    }
-
-    fn step_payments(&mut self) {
-        if self.strikes(Fault::PaymentsRestarted) {
-            self.payments.restart();
-        }
-        for partition in 0..PARTITIONS {
-            let from = self.payments.positions.get(&partition).copied().unwrap_or(0);
-            let cluster = self.broker.lock();
-            let log = &cluster.partitions[partition];
-            let (records, next) = if is_on(Defect::PublishBeforeCommit) {
-                (log.uncommitted(from), log.end())
-            } else {
-                log.committed(from, 200)
-            };
-            let orders: Vec<_> = records
-                .into_iter()
-                .filter_map(|(_, value)| decoded(value)?.body)
-                .flat_map(|body| body.orders)
-                .collect();
-            drop(cluster);
-            self.payments.read(&orders);
-            self.payments.positions.insert(partition, next);
-        }
-        let mut cluster = self.broker.lock();
-        let now = cluster.now;
-        let outcomes = self.payments.step(&mut cluster.faults, &mut self.workload, now);
-        drop(cluster);
-        for (order, intent) in outcomes {
-            let partition = usize::from(order.partition(u16::try_from(PARTITIONS).unwrap_or(1)).0);
-            let at = self.broker.append(partition, framed(&intent));
-            let acknowledged = Acknowledged { partition, offset: at, intent: intent.intent_id };
-            self.acknowledged.push(acknowledged);
-        }
-    }
-
-    /// An API node shows what is committed; what it showed must stay true.
-    fn read_committed(&mut self) {
-        let partition = self.below(PARTITIONS);
-        let from = self.read_to[partition];
-        let cluster = self.broker.lock();
-        let log = &cluster.partitions[partition];
-        let (records, next) = if is_on(Defect::PublishBeforeCommit) {
-            (log.uncommitted(from), log.end())
-        } else {
-            log.committed(from, 200)
-        };
-        let shown = records.into_iter().map(|(at, value)| (offset(at), value.to_vec()));
-        self.shown[partition].extend(shown);
-        drop(cluster);
-        self.read_to[partition] = next;
-    }
-
-    fn cluster_moves(&mut self) {
-        let partition = self.below(PARTITIONS);
-        match self.below(4) {
-            0 => self.broker.lock().partitions[partition].write_markers(),
-            1 => drop(self.broker.lock().partitions[partition].deliver_delayed()),
-            2 => {
-                // Another leader with another clock, within what NTP allows.
-                let skew = self.below(1_000);
-                self.broker.lock().leader_skew = Millis(offset(skew) - 500);
-            }
-            _ => self.machines_sync(),
-        }
-        if self.strikes(Fault::Poison) {
-            let mut value = vec![0, 0, 0, 0, 1, 0xff];
-            value[self.below(6)] ^= 0x5a;
-            self.broker.append(partition, value);
-            self.poison += 1;
-        }
-        if self.strikes(Fault::RegistryAway) {
-            // A record of an unknown schema has to wait for the registry, and every record after it.
-            self.broker.lock().registry_is_away = true;
-            self.broker.append(partition, vec![0, 0, 0, 3, 0xe7, 1, 2]);
-            self.poison += 1;
-        } else if self.below(3) == 0 {
-            self.broker.lock().registry_is_away = false;
-        }
-    }
-
-    fn machines_sync(&mut self) {
-        self.disks.values().for_each(Disk::sync);
-    }
-
-    fn machines_fail(&mut self) {
-        let (partition, process) = (self.below(PARTITIONS), self.below(PROCESSES));
-        if self.strikes(Fault::PowerLost) {
-            self.owners[partition].retain(|owner| owner.process != process);
-            if let Some(disk) = self.disks.get(&(process, partition)) {
-                let kept = self.below(disk.unsynced() + 1);
-                disk.lose_power(kept);
-            }
-            self.say(|| format!("process {process} loses power, partition {partition}"));
-        }
-        if self.strikes(Fault::StoreDeleted) {
-            self.owners[partition].retain(|owner| owner.process != process);
-            if let Some(disk) = self.disks.get(&(process, partition)) {
-                disk.delete();
-            }
-            self.say(|| format!("process {process} loses its store of partition {partition}"));
-        }
-        if self.strikes(Fault::Paused) {
-            let until = self.broker.lock().now.after(Millis(60_000));
-            if let Some(owner) = self.owners[partition].first_mut() {
-                owner.paused_until = until;
-            }
-            self.take_over_elsewhere(partition, process);
-        }
-        if self.strikes(Fault::TwoOwners) {
-            self.take_over_elsewhere(partition, process);
-        }
-        if self.strikes(Fault::ClockJump) {
-            let jump = self.below(1_200_000);
-            self.skews[process] = Millis(offset(jump) - 600_000);
-            self.say(|| format!("the clock of process {process} jumps"));
-        } else if self.below(3) == 0 {
-            self.skews[process] = Millis(0);
-        }
-    }
-
-    /// A store has one user, so the successor is another process.
-    fn take_over_elsewhere(&mut self, partition: usize, process: usize) {
-        if self.owners[partition].iter().all(|owner| owner.process != process) {
-            self.take_over(partition, process);
-        }
-    }
-
-    /// Faults stop; everything that was begun is brought to its end.
-    fn come_to_rest(&mut self) {
-        let mut cluster = self.broker.lock();
-        cluster.faults.are_on = false;
-        cluster.registry_is_away = false;
-        cluster.leader_skew = Millis(0);
-        drop(cluster);
-        self.skews = [Millis(0); PROCESSES];
-        for partition in 0..PARTITIONS {
-            self.owners[partition].clear();
-            self.take_over(partition, partition);
-        }
-        for round in 0..400 {
-            for partition in 0..PARTITIONS {
-                for _ in 0..6 {
-                    if !self.owners[partition].is_empty() {
-                        self.step_task(partition, 0);
-                    }
-                }
-            }
-            self.step_payments();
-            for partition in 0..PARTITIONS {
-                self.broker.lock().partitions[partition].write_markers();
-            }
-            if let Some((drop, intent)) = self.retries.pop() {
-                self.append(drop, intent);
-            }
-            self.broker.advance(Millis(3_000));
-            if !self.findings.is_empty()
-                || (round > 300 && self.payments.is_idle() && self.retries.is_empty())
-            {
-                break;
-            }
-        }
-    }
-
-    fn judge(mut self) -> Outcome {
-        let mut findings = std::mem::take(&mut self.findings);
-        let mut decisions = 0;
-        let mut folds = Vec::new();
-        for partition in 0..PARTITIONS {
-            let cluster = self.broker.lock();
-            let log = &cluster.partitions[partition];
-            let judged = verdict::judge(log, partition, &self.acknowledged, &self.shown[partition]);
-            drop(cluster);
-            decisions += judged.decisions;
-            findings.extend(judged.findings);
-            if let Some(disk) = self.disks.get(&(partition, partition)) {
-                compare_store(&disk.content(), &judged.fold, &mut findings);
-            }
-            self.poison = self.poison.saturating_sub(judged.undecodable);
-            folds.push(judged.fold);
-        }
-        if self.poison > 0 && findings.is_empty() {
-            findings.push(format!("{} poisonous records have no decision", self.poison));
-        }
-        let mut all = auditor::Fold::default();
-        for fold in folds {
-            all.drops.extend(fold.drops);
-            all.orders.extend(fold.orders);
-            all.archived_orders.extend(fold.archived_orders);
-        }
-        if findings.is_empty() {
-            self.payments.compare(&all, &mut findings);
-        }
-        if findings.is_empty() && self.strikes_at_the_end() {
-            self.truncated_log_refuses(&mut findings);
-        }
-        let faults = self.broker.lock().faults.counts;
-        Outcome { findings, faults, decisions, trace: self.trace }
-    }
-
-    fn strikes_at_the_end(&mut self) -> bool {
-        let mut cluster = self.broker.lock();
-        cluster.faults.are_on = true;
-        cluster.faults.strikes(Fault::LogTruncated)
-    }
-
-    /// 15: a log that lost its end is refused, never reset.
-    fn truncated_log_refuses(&mut self, findings: &mut Vec<String>) {
-        self.owners[0].clear();
-        let mut cluster = self.broker.lock();
-        cluster.faults.are_on = false;
-        cluster.is_truncated = true;
-        cluster.partitions[0].truncate();
-        drop(cluster);
-        self.take_over(0, 0);
-        let now = self.broker.lock().now;
-        let stepped = self.owners[0].last_mut().map(|owner| owner.task.step(now));
-        match stepped {
-            Some(Err(Exit::Refused(Refused::StoreAhead { .. }))) => {}
-            other => findings.push(format!("a truncated log was not refused: {other:?}")),
-        }
-    }
-}
-
-fn compare_store(store: &MemoryStore, fold: &auditor::Fold, findings: &mut Vec<String>) {
-    let expected = state_hash_of_rows(verdict::rows_of(fold));
-    let found = state_hash(store);
-    if store.position().ok().flatten().is_some() && expected != found {
-        findings.push("a store is not the fold of its log".into());
     }
 }
 

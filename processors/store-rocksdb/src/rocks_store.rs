@@ -9,27 +9,22 @@ mod recent;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod writer;
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use rocksdb::{
-    BlockBasedOptions, DB, DBCompressionType, IngestExternalFileOptions, IteratorMode, Options,
-    ReadOptions, SstFileWriter, properties,
-};
+use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IteratorMode, Options, ReadOptions};
 use runtime::store::STORE_FORMAT;
 use runtime::{Position, Store, StoreBatch, StoreError};
 
-use recent::{Change, Recent};
+use recent::Recent;
+use writer::{Progress, forget_new_files, write_all};
 
 /// Sorts after every row: the tags of tables, timers and queues are below.
 const POSITION_KEY: &[u8] = &[0xff];
-/// Files that are being written begin like this; left over where the process was killed meanwhile.
-const NEW_FILES: &str = "new";
-
 /// A table with so many changed rows gets a file of its own.
 const LARGE_TABLE_ROWS: usize = 10_000;
 
@@ -39,12 +34,6 @@ const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
 const UNMERGED: i32 = 12;
-/// So many wait to be merged at most; then the next file waits too, but not for ever: a merge that fails is reported by
-/// the next file.
-const UNMERGED_MAX: u64 = 60;
-const MERGE_POLL: Duration = Duration::from_millis(10);
-const MERGE_POLLS_MAX: usize = 500;
-
 /// State of one partition on disk.
 #[derive(Debug)]
 pub struct RocksStore {
@@ -71,37 +60,6 @@ struct Recents {
     active: Recent,
     /// Being written to files.
     sealed: Option<Arc<Recent>>,
-}
-
-/// What the writer is at.
-#[derive(Debug, Default)]
-struct Progress {
-    state: Mutex<Writing>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Writing {
-    has_file: bool,
-    /// Why a file was not written; nothing is written after it.
-    failure: Option<String>,
-}
-
-impl Progress {
-    fn lock(&self) -> MutexGuard<'_, Writing> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        self.lock().failure.clone().map_or(Ok(()), |why| Err(StoreError::Failed(why)))
-    }
-
-    /// Waits until the files at hand are written.
-    fn settle(&self) -> Result<(), StoreError> {
-        let busy = |writing: &mut Writing| writing.has_file && writing.failure.is_none();
-        drop(self.changed.wait_while(self.lock(), busy).unwrap_or_else(PoisonError::into_inner));
-        self.check()
-    }
 }
 
 /// Reads a store that another thread writes.
@@ -140,60 +98,6 @@ fn refuse_older_formats(options: &Options, folder: &Path) -> Result<(), StoreErr
     )))
 }
 
-/// A file that was handed over may still have its first name as a second one: written to, it would change under the
-/// database's hands.
-fn forget_new_files(folder: &Path) -> std::io::Result<()> {
-    let mut forgotten = Ok(());
-    for file in std::fs::read_dir(folder)? {
-        let path = file?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NEW_FILES)) {
-            let removed = std::fs::remove_file(path);
-            forgotten = forgotten.and(removed); // whatever this one says: the others may be what fills the disk
-        }
-    }
-    forgotten
-}
-
-/// What goes into a file each. A look-up is spared every file without a row near its key, and a file without a
-/// neighbour goes to the bottom at once: as the orders of one drop lie together, those of a hot drop are mostly alone.
-/// A row of another table in the same file would take that away. (Merges of the youngest level take everything in.)
-fn parts<'a, 'b>(changes: &'b [Change<'a>], large_table_rows: usize) -> Vec<&'b [Change<'a>]> {
-    let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
-    for table in changes.chunk_by(|(key, _), (next, _)| key.first() == next.first()) {
-        let end = at + table.len();
-        if table.len() >= large_table_rows {
-            parts.extend([&changes[from..at], table]);
-            from = end;
-        }
-        at = end;
-    }
-    parts.push(&changes[from..]);
-    parts.retain(|part| !part.is_empty());
-    parts
-}
-
-fn write_file(
-    path: &Path,
-    changes: &[Change<'_>],
-    options: &Options,
-) -> Result<(), rocksdb::Error> {
-    let mut file = SstFileWriter::create(options);
-    file.open(path)?;
-    for (key, value) in changes {
-        match value {
-            Some(value) => file.put(key, value)?,
-            None => file.delete(key)?,
-        }
-    }
-    file.finish()
-}
-
-/// Brings a file back into memory. The one who writes it tells the kernel to forget it as it goes, which cannot be
-/// switched off from here, and look-ups would wait for the disk, page by page: orders of a hot drop are asked for at once.
-fn keep_in_memory(path: &Path) -> std::io::Result<u64> {
-    std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::sink())
-}
-
 impl Content {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         {
@@ -221,44 +125,6 @@ impl Content {
 
     fn change<T>(&self, change: impl FnOnce(&mut Recents) -> T) -> T {
         change(&mut self.recents.write().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Makes files of sealed batches and hands them to the database at once, which makes them durable.
-    fn write_files(&self, sealed: &Recent, options: &Options) -> Result<(), StoreError> {
-        let Some(position) = sealed.position() else { return Ok(()) };
-        let position = serde_json::to_vec(position).map_err(|error| failed(&error))?;
-        forget_new_files(self.db.path()).map_err(|error| failed(&error))?;
-        let mut changes = sealed.in_key_order();
-        changes.push((POSITION_KEY, Some(&position)));
-        let written = || {
-            let mut paths = Vec::new();
-            for (number, part) in parts(&changes, self.large_table_rows).into_iter().enumerate() {
-                let path = self.db.path().join(format!("{NEW_FILES}-{number}.sst"));
-                write_file(&path, part, options)?;
-                drop(keep_in_memory(&path)); // slower without, not wrong
-                paths.push(path);
-            }
-            self.await_merges()?;
-            let mut ingest = IngestExternalFileOptions::default();
-            ingest.set_move_files(true);
-            self.db.ingest_external_file_opts(&ingest, paths)
-        };
-        let written = written();
-        if written.is_err() {
-            drop(forget_new_files(self.db.path())); // they may be what fills the disk
-        }
-        written.map_err(|error: rocksdb::Error| failed(&error))
-    }
-
-    fn await_merges(&self) -> Result<(), rocksdb::Error> {
-        for _ in 0..MERGE_POLLS_MAX {
-            let files = self.db.property_int_value(properties::num_files_at_level(0).as_c_str())?;
-            if files.unwrap_or(0) < UNMERGED_MAX {
-                break;
-            }
-            std::thread::sleep(MERGE_POLL);
-        }
-        Ok(())
     }
 }
 
@@ -332,44 +198,6 @@ impl StoreReader {
     /// Where the disk fails or the store is of another format.
     pub fn position(&self) -> Result<Option<Position>, StoreError> {
         self.content.position()
-    }
-}
-
-/// Writes files in order until one fails: what is on disk stays a prefix. Batches that did not get into a file stay in
-/// memory, so that nobody reads an older row from disk instead.
-fn write_all(
-    content: &Content,
-    options: &Options,
-    files: &Receiver<Arc<Recent>>,
-    progress: &Progress,
-) {
-    let _told = ToldWhenPanicking(progress);
-    while let Ok(sealed) = files.recv() {
-        let written = content.write_files(&sealed, options);
-        let has_failed = written.is_err();
-        if !has_failed {
-            content.change(|recents| recents.sealed = None);
-        }
-        let mut writing = progress.lock();
-        writing.has_file = has_failed;
-        writing.failure = written.err().map(|error| error.to_string());
-        drop(writing);
-        progress.changed.notify_all();
-        if has_failed {
-            return; // whoever hands over the next batch is told
-        }
-    }
-}
-
-/// Without it, a panic of the writer would leave its owner waiting for ever.
-struct ToldWhenPanicking<'a>(&'a Progress);
-
-impl Drop for ToldWhenPanicking<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.lock().failure = Some("the writer of the store panicked".into());
-            self.0.changed.notify_all();
-        }
     }
 }
 
