@@ -20,10 +20,10 @@ use super::{block_on, print};
 use crate::config::Config;
 use crate::failure::Failure;
 
-use client::{Connection, Target};
+use client::{Connection, Reply, Target};
 use keep_alive::{Ask, Buyer};
 pub(crate) use report::LoadReport;
-use report::{Answer, Recorder};
+use report::Recorder;
 
 /// Connections opened at once, so that the listen queue never overflows.
 const CONNECTING_MAX: usize = 128;
@@ -156,9 +156,13 @@ impl Load {
                 let _permit = connecting.acquire().await;
                 let mut connection = Connection::open(&target).await?;
                 if waits {
-                    connection.load(target.page(drop, &token)?).await?;
+                    let page = target.page(&format!("/drops/{drop}"), &token);
+                    let status = connection.ask(&page).await?.status;
+                    if status != 200 {
+                        return Err(Failure::check(format!("the drop's page answers {status}")));
+                    }
                 }
-                Ok::<_, Failure>((connection, target.order(drop, &token, "burst")?))
+                Ok((connection, target.order(drop, &token, "burst", true)))
             });
         }
         let mut ready = Vec::with_capacity(buyers);
@@ -175,9 +179,8 @@ impl Load {
             let answers = answers.clone();
             let due = recorder.started();
             tokio::spawn(async move {
-                let answer = tokio::time::timeout(ANSWER_MAX, connection.send(request)).await;
-                let answer = answer.unwrap_or(Answer::None);
-                drop(answers.send((due.elapsed(), answer)));
+                let reply = tokio::time::timeout(ANSWER_MAX, connection.ask(&request)).await;
+                drop(answers.send((due.elapsed(), reply.ok().and_then(Result::ok))));
             });
         }
         drop(answers);
@@ -206,19 +209,19 @@ impl Load {
             }
             let which = index % targets.len();
             let target = targets[which].clone();
-            let request = target.order(self.drop, &token, "rate")?;
+            let request = target.order(self.drop, &token, "rate", true);
             let (answers, idle) = (answers.clone(), idle.clone());
             let counts = index >= skipped;
             tokio::spawn(async move {
-                let answer = send_pooled(&idle, which, &target, request).await;
-                drop(answers.send((counts, due.elapsed(), answer)));
+                let reply = ask_pooled(&idle, which, &target, &request).await;
+                drop(answers.send((counts, due.elapsed(), reply)));
             });
             due += Duration::from_secs(1) / rate;
         }
         drop(answers);
-        while let Some((counts, latency, answer)) = answered.recv().await {
+        while let Some((counts, latency, reply)) = answered.recv().await {
             if counts {
-                measured.record(latency, answer);
+                measured.record(latency, reply);
             } else {
                 in_warm_up -= 1;
             }
@@ -230,40 +233,34 @@ impl Load {
 
 async fn collect(
     mut recorder: Recorder,
-    answered: &mut mpsc::UnboundedReceiver<(Duration, Answer)>,
+    answered: &mut mpsc::UnboundedReceiver<(Duration, Option<Reply>)>,
 ) -> Result<LoadReport, Failure> {
-    while let Some((latency, answer)) = answered.recv().await {
-        recorder.record(latency, answer);
+    while let Some((latency, reply)) = answered.recv().await {
+        recorder.record(latency, reply);
     }
     Ok(recorder.finish())
 }
 
 /// Sends on an idle connection, or a new one where all are busy: an open loop never waits for one.
-async fn send_pooled(
+async fn ask_pooled(
     idle: &std::sync::Mutex<Vec<(usize, Connection)>>,
     which: usize,
     target: &Target,
-    request: client::HttpRequest,
-) -> Answer {
+    request: &[u8],
+) -> Option<Reply> {
     let take = || {
         let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let index = idle.iter().position(|(of, _)| *of == which)?;
         Some(idle.swap_remove(index).1)
     };
-    let connection = match take() {
-        Some(connection) => Ok(connection),
-        None => Connection::open(target).await,
+    let mut connection = match take() {
+        Some(connection) => connection,
+        None => Connection::open(target).await.ok()?,
     };
-    let Ok(mut connection) = connection else { return Answer::None };
-    let answer = tokio::time::timeout(ANSWER_MAX, connection.send(request)).await;
-    match answer {
-        Ok(answer) => {
-            let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            idle.push((which, connection));
-            answer
-        }
-        Err(_) => Answer::None,
-    }
+    let reply = tokio::time::timeout(ANSWER_MAX, connection.ask(request)).await.ok()?.ok()?;
+    let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    idle.push((which, connection));
+    Some(reply)
 }
 
 /// One socket per buyer needs more open files than the usual 1,024.

@@ -1,22 +1,16 @@
-//! One buyer's connection.
+//! One buyer's connection: no more of HTTP/1.1 than the API answers with, because the generator shares the machine with
+//! what it measures.
 
 use std::net::SocketAddr;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Request, header};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use super::report::Answer;
 use crate::failure::Failure;
 
 /// Seconds a buyer asks the API to wait for the decision.
 const WAIT_SECONDS: u32 = 20;
-
-pub(super) type HttpRequest = Request<Full<Bytes>>;
 
 /// An API node.
 #[derive(Clone, Debug)]
@@ -39,73 +33,76 @@ impl Target {
         Ok(Self { address, host: host.to_owned() })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+    /// An order of one unit; with `waits`, answered with its decision.
+    pub(super) fn order(&self, drop: Uuid, token: &str, key: &str, waits: bool) -> Vec<u8> {
+        let prefer = if waits { format!("Prefer: wait={WAIT_SECONDS}\r\n") } else { String::new() };
+        let body = "{\"qty\":1}";
+        let (host, length) = (&self.host, body.len());
+        format!(
+            "POST /drops/{drop}/orders HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{prefer}\
+             Content-Type: application/json\r\nContent-Length: {length}\r\nIdempotency-Key: {key}\r\n\r\n{body}"
+        )
+        .into_bytes()
     }
 
-    pub(super) fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The drop's page, for a buyer who is signed in.
-    pub(super) fn page(&self, drop: Uuid, token: &str) -> Result<HttpRequest, Failure> {
-        Request::get(format!("/drops/{drop}"))
-            .header(header::HOST, &self.host)
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .body(Full::default())
-            .map_err(Failure::check)
-    }
-
-    /// An order of one unit that waits for its decision.
-    pub(super) fn order(&self, drop: Uuid, token: &str, key: &str) -> Result<HttpRequest, Failure> {
-        Request::post(format!("/drops/{drop}/orders"))
-            .header(header::HOST, &self.host)
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("idempotency-key", key)
-            .header("prefer", format!("wait={WAIT_SECONDS}"))
-            .body(Full::new(Bytes::from_static(b"{\"qty\":1}")))
-            .map_err(Failure::check)
+    /// What is at a path, for a buyer who is signed in.
+    pub(super) fn page(&self, path: &str, token: &str) -> Vec<u8> {
+        let host = &self.host;
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n")
+            .into_bytes()
     }
 }
 
-/// An open HTTP/1.1 connection.
-pub(super) struct Connection(SendRequest<Full<Bytes>>);
+/// What the API answers.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) body: Vec<u8>,
+}
+
+/// An open HTTP/1.1 connection, and what was read from it but not used.
+pub(super) struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
 
 impl Connection {
     pub(super) async fn open(target: &Target) -> Result<Self, Failure> {
         let stream = TcpStream::connect(target.address).await.map_err(Failure::unreachable)?;
         stream.set_nodelay(true).map_err(Failure::unreachable)?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(Failure::unreachable)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection closed");
+        Ok(Self { stream, read: Vec::new() })
+    }
+
+    /// Sends a request and reads its answer.
+    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<Reply, Failure> {
+        self.stream.write_all(request).await.map_err(Failure::unreachable)?;
+        loop {
+            if let Some((reply, length)) = reply(&self.read)? {
+                self.read.drain(..length);
+                return Ok(reply);
             }
-        });
-        Ok(Self(sender))
-    }
-
-    /// Sends an order and reads its answer.
-    pub(super) async fn send(&mut self, order: HttpRequest) -> Answer {
-        match self.exchange(order).await {
-            Ok((status, body)) => Answer::read(status, &body),
-            Err(_) => Answer::None,
+            let read = self.stream.read_buf(&mut self.read).await.map_err(Failure::unreachable)?;
+            if read == 0 {
+                return Err(Failure::unreachable("the node closed a connection"));
+            }
         }
     }
+}
 
-    /// Loads a page that must be there.
-    pub(super) async fn load(&mut self, page: HttpRequest) -> Result<(), Failure> {
-        match self.exchange(page).await.map_err(Failure::unreachable)? {
-            (200, _) => Ok(()),
-            (status, _) => Err(Failure::check(format!("the drop's page answers {status}"))),
-        }
-    }
-
-    async fn exchange(&mut self, request: HttpRequest) -> hyper::Result<(u16, Bytes)> {
-        self.0.ready().await?;
-        let response = self.0.send_request(request).await?;
-        let status = response.status().as_u16();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
-    }
+/// A whole answer at the start of `bytes`, and how long it is.
+fn reply(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Failure> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(start) = response.parse(bytes).map_err(Failure::check)? else {
+        return Ok(None);
+    };
+    let text = |name: &str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        header.and_then(|header| std::str::from_utf8(header.value).ok())
+    };
+    let length = text("content-length").and_then(|length| length.parse::<usize>().ok());
+    let length = start + length.ok_or_else(|| Failure::check("an answer without its length"))?;
+    let Some(body) = bytes.get(start..length) else { return Ok(None) };
+    let (status, location) = (response.code.unwrap_or(0), text("location").map(str::to_owned));
+    Ok(Some((Reply { status, location, body: body.to_vec() }, length)))
 }

@@ -1,19 +1,15 @@
 //! A closed loop: every connection sends its next request when the last one was answered. It finds the rate that a
 //! node sustains. Latencies of a closed loop flatter a node that stalls: use `--rate` for those.
-//!
-//! The generator shares the machine with what it measures: it reads no more of an answer than its status and length.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use platform::clock::monotonic;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::client::Target;
+use super::client::{Connection, Target};
 use super::report::{LatencyMs, latencies};
 use crate::failure::Failure;
 
@@ -72,22 +68,8 @@ pub(super) struct Buyer {
 
 impl Buyer {
     /// An order under a numbered key.
-    fn order(&self, number: usize, wait: bool) -> Vec<u8> {
-        let wait = if wait { "Prefer: wait=20\r\n" } else { "" };
-        let body = "{\"qty\":1}";
-        let (drop, host, length) = (self.drop, self.target.host(), body.len());
-        let token = self.token(number);
-        format!(
-            "POST /drops/{drop}/orders HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n{wait}Content-Type: \
-             application/json\r\nContent-Length: {length}\r\nIdempotency-Key: {number}\r\n\r\n{body}"
-        )
-        .into_bytes()
-    }
-
-    fn read(&self, location: &str) -> Vec<u8> {
-        let (host, token) = (self.target.host(), self.token(0));
-        let head = format!("GET {location} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer");
-        format!("{head} {token}\r\n\r\n").into_bytes()
+    fn order(&self, number: usize, waits: bool) -> Vec<u8> {
+        self.target.order(self.drop, self.token(number), &number.to_string(), waits)
     }
 
     fn token(&self, number: usize) -> &str {
@@ -95,67 +77,13 @@ impl Buyer {
     }
 }
 
-/// A socket, and what has been read from it but not used.
-struct Socket {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-/// An answer's status and the id in its `Location`.
-struct Head {
-    status: u16,
-    location: Option<String>,
-}
-
-impl Socket {
-    async fn open(target: &Target) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(target.address()).await.map_err(Failure::unreachable)?;
-        stream.set_nodelay(true).map_err(Failure::unreachable)?;
-        Ok(Self { stream, read: Vec::with_capacity(4_096) })
-    }
-
-    async fn ask(&mut self, request: &[u8]) -> Result<Head, Failure> {
-        self.stream.write_all(request).await.map_err(Failure::unreachable)?;
-        loop {
-            if let Some((head, length)) = answer(&self.read)? {
-                self.read.drain(..length);
-                return Ok(head);
-            }
-            let read = self.stream.read_buf(&mut self.read).await.map_err(Failure::unreachable)?;
-            if read == 0 {
-                return Err(Failure::unreachable("the node closed a connection"));
-            }
-        }
-    }
-}
-
-/// A whole answer at the start of `bytes`, and how long it is.
-fn answer(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(start) = response.parse(bytes).map_err(Failure::check)? else {
-        return Ok(None);
-    };
-    let text = |name: &str| {
-        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        header.and_then(|header| std::str::from_utf8(header.value).ok())
-    };
-    let length = text("content-length").and_then(|length| length.parse::<usize>().ok());
-    let length = start + length.ok_or_else(|| Failure::check("an answer without its length"))?;
-    if bytes.len() < length {
-        return Ok(None);
-    }
-    let location = text("location").map(str::to_owned);
-    Ok(Some((Head { status: response.code.unwrap_or(0), location }, length)))
-}
-
 /// One connection's requests until the end.
 async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure> {
-    let mut socket = Socket::open(&buyer.target).await?;
+    let mut connection = Connection::open(&buyer.target).await?;
     // The first is not counted: it opens the connection, and a reader needs an order to read.
-    let first = socket.ask(&buyer.order(0, ask != Ask::Intents)).await?;
+    let first = connection.ask(&buyer.order(0, ask != Ask::Intents)).await?;
     let read = match (ask, first.location) {
-        (Ask::Reads, Some(location)) => Some(buyer.read(&location)),
+        (Ask::Reads, Some(location)) => Some(buyer.target.page(&location, buyer.token(0))),
         (Ask::Reads, None) => return Err(Failure::check("no order to read")),
         (Ask::Intents | Ask::Results, _) => None,
     };
@@ -165,13 +93,13 @@ async fn buy(buyer: Buyer, ask: Ask, until: Instant) -> Result<Counted, Failure>
         if sent >= until {
             break;
         }
-        let head = match &read {
-            Some(read) => socket.ask(read).await?,
-            None => socket.ask(&buyer.order(number, ask == Ask::Results)).await?,
+        let reply = match &read {
+            Some(read) => connection.ask(read).await?,
+            None => connection.ask(&buyer.order(number, ask == Ask::Results)).await?,
         };
         counted.microseconds.push(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
-        if !ask.is_served(head.status) {
-            *counted.failed.entry(head.status).or_default() += 1;
+        if !ask.is_served(reply.status) {
+            *counted.failed.entry(reply.status).or_default() += 1;
         }
     }
     Ok(counted)

@@ -7,9 +7,11 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::client::Reply;
+
 /// One buyer's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Answer {
+enum Answer {
     /// The order's status.
     Order(String),
     /// A problem's code.
@@ -19,10 +21,10 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn read(status: u16, body: &[u8]) -> Self {
-        let json: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    fn read(reply: &Reply) -> Self {
+        let json: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        match status {
+        match reply.status {
             200 | 201 => text(&json["order"]["status"]).map_or(Self::None, Self::Order),
             202 => Self::None,
             _ => text(&json["code"]).map_or(Self::None, Self::Refused),
@@ -79,49 +81,48 @@ pub(super) fn latencies() -> Histogram<u64> {
 pub(super) struct Recorder {
     started: Instant,
     histogram: Histogram<u64>,
-    statuses: BTreeMap<String, u64>,
-    reasons: BTreeMap<String, u64>,
-    unanswered: u64,
+    /// Read once all are there: reading takes time that others need.
+    replies: Vec<Option<Reply>>,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self {
-            started: platform::clock::monotonic(),
-            histogram: latencies(),
-            statuses: BTreeMap::new(),
-            reasons: BTreeMap::new(),
-            unanswered: 0,
-        }
+        Self { started: platform::clock::monotonic(), histogram: latencies(), replies: Vec::new() }
     }
 
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
-    pub(super) fn record(&mut self, latency: Duration, answer: Answer) {
+    /// `None` for no answer.
+    pub(super) fn record(&mut self, latency: Duration, reply: Option<Reply>) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(microseconds);
-        match answer {
-            Answer::Order(status) => *self.statuses.entry(status).or_default() += 1,
-            Answer::Refused(reason) => *self.reasons.entry(reason).or_default() += 1,
-            Answer::None => self.unanswered += 1,
-        }
+        self.replies.push(reply);
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     pub(super) fn finish(self) -> LoadReport {
         let seconds = self.started.elapsed().as_secs_f64();
-        let status = |name: &str| self.statuses.get(name).copied().unwrap_or(0);
-        let answered: u64 = self.statuses.values().chain(self.reasons.values()).sum();
+        let (mut statuses, mut reasons) = (BTreeMap::new(), BTreeMap::new());
+        let mut unanswered = 0;
+        for reply in &self.replies {
+            match reply.as_ref().map_or(Answer::None, Answer::read) {
+                Answer::Order(status) => *statuses.entry(status).or_default() += 1,
+                Answer::Refused(reason) => *reasons.entry(reason).or_default() += 1,
+                Answer::None => unanswered += 1,
+            }
+        }
+        let status = |name: &str| statuses.get(name).copied().unwrap_or(0);
+        let answered: u64 = statuses.values().chain(reasons.values()).sum();
         LoadReport {
             intents: self.histogram.len(),
-            accepted: self.statuses.values().sum(),
+            accepted: statuses.values().sum(),
             reserved: status("RESERVED"),
             confirmed: status("CONFIRMED"),
             paid: status("PAID"),
-            rejected_by_reason: self.reasons.clone(),
-            unanswered: self.unanswered,
+            rejected_by_reason: reasons,
+            unanswered,
             latency_ms: LatencyMs::of(&self.histogram),
             seconds,
             decisions_per_second: answered as f64 / seconds.max(0.001),
