@@ -9,6 +9,7 @@ mod harness;
 mod http;
 mod kafka;
 mod life;
+mod malformed;
 mod refusals;
 mod stripe;
 mod views;

@@ -8,4 +8,5 @@ mod neighbours;
 mod properties;
 mod refusals;
 mod time;
+mod waitlist;
 mod world;
