@@ -1,6 +1,7 @@
 //! Avro text and codecs: which versions exist, which one we write, and how any of them is read.
 
 mod datum;
+mod declarations;
 mod records;
 
 use std::fmt;
@@ -9,8 +10,9 @@ use std::sync::LazyLock;
 use serde_avro_fast::ser::SerializerConfig;
 use serde_json::Value;
 
+pub(crate) use datum::write_text;
 pub use datum::{Datum, Reader};
-pub(crate) use datum::{words, wrappers, write_text};
+pub(crate) use declarations::{words, wrappers};
 
 use crate::topics::{FOLLOW_DECISIONS, FOLLOW_INTENTS, ORDER_DECISIONS, ORDER_INTENTS};
 

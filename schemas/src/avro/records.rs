@@ -11,7 +11,8 @@ use crate::order::{
 };
 
 use super::AvroError;
-use super::datum::{Datum, Reader, records};
+use super::datum::{Datum, Reader};
+use super::declarations::records;
 
 records! {
     DecisionHeader {
