@@ -44,7 +44,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 const READER_POLL: Duration = Duration::from_millis(100);
 /// The same for an owner's intents: nothing is assigned to their reader twice.
 const INTENTS_POLL: Duration = Duration::from_secs(1);
-/// The same for a takeover: it knows that it is at the end, and is rid of its reader, only after such a fetch.
+/// The same for a takeover, which knows that it is at the end only after such a fetch.
 const RECOVERY_POLL: Duration = Duration::from_millis(10);
 
 /// How to reach the brokers.
@@ -200,6 +200,10 @@ impl KafkaLog {
             uncommitted: reader_of("read_uncommitted")?,
             committed: reader_of("read_committed")?,
         };
+        // Connects it, before an owner has to wait for that.
+        drop(
+            watermarks.committed.fetch_metadata(Some(topics::ORDER_INTENTS.name), METADATA_TIMEOUT),
+        );
         let metadata = watermarks
             .uncommitted
             .fetch_metadata(None, METADATA_TIMEOUT)

@@ -224,7 +224,7 @@ fn connect(producer: &DecisionProducer, topic: Topic) -> Result<(), LogError> {
 }
 
 /// Closes a reader on a thread of its own, if there can be one: it takes up to 100 ms.
-fn close_aside(reader: Reader) {
+fn close_aside(reader: impl Send + 'static) {
     drop(std::thread::Builder::new().name("log-closer".into()).spawn(move || drop(reader)));
 }
 
@@ -263,7 +263,9 @@ impl Log for OwnedPartition {
         drop(self.committing.outcome());
         drop(self.reading.outcome());
         self.writers = None;
-        self.intents = None;
+        if let Some(intents) = self.intents.take() {
+            close_aside(intents);
+        }
         self.decisions_at = None;
         self.deliveries = Context::default();
         self.writers = Some(self.create_writers()?);
@@ -282,6 +284,7 @@ impl Log for OwnedPartition {
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         let decisions_end = self.decisions_end;
+        let is_checked = self.decisions_at != Some(from);
         let Some(reader) = self.decisions_from(from)? else {
             std::thread::sleep(Duration::from_millis(5));
             return Ok((Vec::new(), from));
@@ -291,8 +294,15 @@ impl Log for OwnedPartition {
         while records.len() < READ_RECORDS_MAX && next < decisions_end {
             match reader.poll(READ_WAIT) {
                 None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
-                // Markers at the end have no message of their own.
-                Some(Err(KafkaError::PartitionEOF(_))) => next = decisions_end,
+                // Markers at the end have no message of their own: there is nothing but them if the leader that has just
+                // been asked for the end shows no record either. A new leader may show less at first: ask it as well.
+                Some(Err(KafkaError::PartitionEOF(_))) if is_checked && records.is_empty() => {
+                    next = decisions_end;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.decisions_at = None;
+                    return Ok((records, next));
+                }
                 Some(Err(error)) => return Err(consumer_error(&error)),
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
