@@ -12,7 +12,8 @@ use schemas::units::Millis;
 
 use super::Caller;
 
-/// Tokens of a generation. Two are kept, about 200 bytes each: some 20 MB.
+/// Tokens of a generation. Two are kept, about 200 bytes each: some 20 MB. So of the buyers who wait on a node, the last
+/// 50,000 to 100,000 are known when they order.
 const GENERATION_MAX: usize = 50_000;
 
 #[derive(Clone)]

@@ -31,6 +31,10 @@ async fn a_buyer_who_waits_on_the_page_has_a_verified_token_when_the_rush_comes(
     let (status, _) = buyer.post(&format!("{page}/orders"), "k", &json!({"qty": 1})).await;
     assert_eq!(status, 201);
     assert_eq!(signatures_checked(&buyer).await, before + 1, "not again with the order");
+    let watcher = node.client(&site.token(random_uuid(), ""));
+    let stream = watcher.request(Method::GET, &format!("{page}/events")).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    assert_eq!(signatures_checked(&buyer).await, before + 2, "with the stream");
     let stale = node.client(&expired_token(&site));
     assert_eq!(stale.get(&page).await.0, 200, "a page needs no token");
     let (status, body) = stale.post(&format!("{page}/orders"), "k", &json!({"qty": 1})).await;
