@@ -36,9 +36,9 @@ const READY_MAX: Duration = Duration::from_mins(1);
 const VIEW_PATIENCE: Duration = Duration::from_mins(1);
 /// How long money may be under way after the last late event.
 const MONEY_PATIENCE: Duration = Duration::from_secs(30);
-/// Time for buyers to connect before the drop opens: a base, and so much per buyer.
+/// Time for buyers to connect and load the drop's page before it opens: a base, and so much per buyer.
 const LEAD_MS: i64 = 1_500;
-const LEAD_MS_PER_1000_BUYERS: i64 = 300;
+const LEAD_MS_PER_1000_BUYERS: i64 = 400;
 
 #[derive(clap::Args)]
 pub(crate) struct Demo {

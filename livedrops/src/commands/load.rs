@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use client::{Connection, Reply, Target};
 use keep_alive::{Ask, Buyer};
 pub(crate) use report::LoadReport;
-use report::Recorder;
+use report::{Answer, Recorder};
 
 /// Connections opened at once, so that the listen queue never overflows.
 const CONNECTING_MAX: usize = 128;
@@ -157,12 +157,10 @@ impl Load {
                 let mut connection = Connection::open(&target).await?;
                 if waits {
                     let page = target.page(&format!("/drops/{drop}"), &token);
-                    let status = connection.ask(&page).await?.status;
-                    if status != 200 {
-                        return Err(Failure::check(format!("the drop's page answers {status}")));
-                    }
+                    let loaded = tokio::time::timeout(ANSWER_MAX, connection.load(&page)).await;
+                    loaded.map_err(|_| Failure::unreachable("the drop's page does not come"))??;
                 }
-                Ok((connection, target.order(drop, &token, "burst", true)))
+                Ok::<_, Failure>((connection, target.order(drop, &token, "burst", true)))
             });
         }
         let mut ready = Vec::with_capacity(buyers);
@@ -214,31 +212,38 @@ impl Load {
             let counts = index >= skipped;
             tokio::spawn(async move {
                 let reply = ask_pooled(&idle, which, &target, &request).await;
-                drop(answers.send((counts, due.elapsed(), reply)));
+                drop(answers.send((counts, due.elapsed(), Answer::read(reply.as_ref()))));
             });
             due += Duration::from_secs(1) / rate;
         }
         drop(answers);
-        while let Some((counts, latency, reply)) = answered.recv().await {
+        while let Some((counts, latency, answer)) = answered.recv().await {
             if counts {
-                measured.record(latency, reply);
+                measured.record(latency, answer);
             } else {
                 in_warm_up -= 1;
             }
         }
         debug_assert_eq!(in_warm_up, 0, "every warm-up order was answered or given up");
-        Ok(measured.finish())
+        let seconds = measured.started().elapsed();
+        Ok(measured.finish(seconds))
     }
 }
 
+/// Reads the answers once all are there: it takes time that the API needs meanwhile.
 async fn collect(
     mut recorder: Recorder,
     answered: &mut mpsc::UnboundedReceiver<(Duration, Option<Reply>)>,
 ) -> Result<LoadReport, Failure> {
-    while let Some((latency, reply)) = answered.recv().await {
-        recorder.record(latency, reply);
+    let mut replies = Vec::new();
+    while let Some(reply) = answered.recv().await {
+        replies.push(reply);
     }
-    Ok(recorder.finish())
+    let seconds = recorder.started().elapsed();
+    for (latency, reply) in replies {
+        recorder.record(latency, Answer::read(reply.as_ref()));
+    }
+    Ok(recorder.finish(seconds))
 }
 
 /// Sends on an idle connection, or a new one where all are busy: an open loop never waits for one.
@@ -258,8 +263,10 @@ async fn ask_pooled(
         None => Connection::open(target).await.ok()?,
     };
     let reply = tokio::time::timeout(ANSWER_MAX, connection.ask(request)).await.ok()?.ok()?;
-    let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    idle.push((which, connection));
+    if !reply.is_last {
+        let mut idle = idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        idle.push((which, connection));
+    }
     Some(reply)
 }
 

@@ -11,7 +11,7 @@ use super::client::Reply;
 
 /// One buyer's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// The order's status.
     Order(String),
     /// A problem's code.
@@ -21,7 +21,8 @@ enum Answer {
 }
 
 impl Answer {
-    fn read(reply: &Reply) -> Self {
+    pub(super) fn read(reply: Option<&Reply>) -> Self {
+        let Some(reply) = reply else { return Self::None };
         let json: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         match reply.status {
@@ -81,49 +82,52 @@ pub(super) fn latencies() -> Histogram<u64> {
 pub(super) struct Recorder {
     started: Instant,
     histogram: Histogram<u64>,
-    /// Read once all are there: reading takes time that others need.
-    replies: Vec<Option<Reply>>,
+    statuses: BTreeMap<String, u64>,
+    reasons: BTreeMap<String, u64>,
+    unanswered: u64,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        Self { started: platform::clock::monotonic(), histogram: latencies(), replies: Vec::new() }
+        Self {
+            started: platform::clock::monotonic(),
+            histogram: latencies(),
+            statuses: BTreeMap::new(),
+            reasons: BTreeMap::new(),
+            unanswered: 0,
+        }
     }
 
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
-    /// `None` for no answer.
-    pub(super) fn record(&mut self, latency: Duration, reply: Option<Reply>) {
+    pub(super) fn record(&mut self, latency: Duration, answer: Answer) {
         let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.histogram.saturating_record(microseconds);
-        self.replies.push(reply);
+        match answer {
+            Answer::Order(status) => *self.statuses.entry(status).or_default() += 1,
+            Answer::Refused(reason) => *self.reasons.entry(reason).or_default() += 1,
+            Answer::None => self.unanswered += 1,
+        }
     }
 
+    /// `length` from the first order due to the last answer.
     #[allow(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-    pub(super) fn finish(self) -> LoadReport {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let (mut statuses, mut reasons) = (BTreeMap::new(), BTreeMap::new());
-        let mut unanswered = 0;
-        for reply in &self.replies {
-            match reply.as_ref().map_or(Answer::None, Answer::read) {
-                Answer::Order(status) => *statuses.entry(status).or_default() += 1,
-                Answer::Refused(reason) => *reasons.entry(reason).or_default() += 1,
-                Answer::None => unanswered += 1,
-            }
-        }
+    pub(super) fn finish(self, length: Duration) -> LoadReport {
+        let Self { histogram, statuses, reasons, unanswered, .. } = self;
+        let seconds = length.as_secs_f64();
         let status = |name: &str| statuses.get(name).copied().unwrap_or(0);
         let answered: u64 = statuses.values().chain(reasons.values()).sum();
         LoadReport {
-            intents: self.histogram.len(),
+            intents: histogram.len(),
             accepted: statuses.values().sum(),
             reserved: status("RESERVED"),
             confirmed: status("CONFIRMED"),
             paid: status("PAID"),
             rejected_by_reason: reasons,
             unanswered,
-            latency_ms: LatencyMs::of(&self.histogram),
+            latency_ms: LatencyMs::of(&histogram),
             seconds,
             decisions_per_second: answered as f64 / seconds.max(0.001),
         }
