@@ -77,7 +77,7 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     let mut is_equal = follow_findings.is_empty() && report("stores", "partitions", &stores);
     if drop.is_none() {
         if let Some(url) = config.0.get("postgres.url") {
-            let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
+            let views = PostgresViews::open(url).await.map_err(Failure::unreachable)?;
             is_equal &=
                 report("Postgres", "orders", &proof.compare_postgres(&views, VIEW_PATIENCE).await?);
         }

@@ -1,7 +1,13 @@
-//! What analysts read, on the real engine.
+//! What the views say, on the real engines.
+
+use std::path::Path;
 
 use clickhouse_views::{ClickhouseViews, DecisionFact, InsertedRange};
 use platform::clock::random_uuid;
+use postgres_views::PostgresViews;
+use schemas::ids::OrderId;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::harness::from_stack;
@@ -70,4 +76,48 @@ async fn an_order_that_is_extended_and_paid_counts_once_for_analysts() {
     let sales =
         format!("SELECT orders, units FROM {database}.sales_per_minute FORMAT TabSeparated");
     assert_eq!(asked(&url, sales).await, "1\t2\n");
+}
+
+/// A database as the migrations up to `last` leave it.
+async fn migrated_up_to(url: &str, last: &str) -> PgConnection {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../processors/postgres-views/migrations");
+    let some = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(all).unwrap() {
+        let file = file.unwrap();
+        if file.file_name().to_str().unwrap() <= last {
+            std::fs::copy(file.path(), some.path().join(file.file_name())).unwrap();
+        }
+    }
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let migrations = Migrator::new(some.path()).await.unwrap();
+    migrations.run(&mut connection).await.unwrap();
+    connection
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_orders_from_before_move_into_their_orders() {
+    let server = from_stack("LIVEDROPS_POSTGRES__URL");
+    let database = format!("before_{}", random_uuid().simple());
+    let mut connection = PgConnection::connect(&server).await.unwrap();
+    let create = format!("CREATE DATABASE {database}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+    let (host, _) = server.rsplit_once('/').unwrap();
+    let url = format!("{host}/{database}");
+    let mut before = migrated_up_to(&url, "0002_whole_life.sql").await;
+    let [two_lines, none] = [7, 8].map(Uuid::from_u128);
+    let orders = format!(
+        "INSERT INTO view_v1.orders (id, drop_id, user_id, product_id, status, currency, total, version, created_at, \
+         decided_at, missing, intent_offset, seq) SELECT id, id, id, id, 'PAID', 'EUR', 1, 1, now(), now(), '[]', 1, 1 \
+         FROM UNNEST('{{{two_lines}, {none}}}'::uuid[]) AS t(id); \
+         INSERT INTO view_v1.order_lines VALUES ('{two_lines}', '{none}', 3, 500), ('{two_lines}', '{two_lines}', 1, 250)"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(orders)).execute(&mut before).await.unwrap();
+    let views = PostgresViews::connect(&url).await.unwrap();
+    let order = views.order(OrderId::from(two_lines)).await.unwrap().unwrap();
+    let lines = order.lines.iter().map(|line| (line.variant_id.0[15], line.qty, line.unit_price.0));
+    assert_eq!(lines.collect::<Vec<_>>(), [(7, 1, 250), (8, 3, 500)], "in variant order");
+    assert!(views.order(OrderId::from(none)).await.unwrap().unwrap().lines.is_empty());
+    let units: Vec<_> =
+        views.order_digests().await.unwrap().iter().map(|order| order.qty).collect();
+    assert_eq!(units, [4, 0]);
 }

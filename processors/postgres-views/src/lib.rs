@@ -1,4 +1,4 @@
-//! Postgres views folded from the decisions: drops, variants, orders, order lines, follows, creators.
+//! Postgres views folded from the decisions: drops, variants, orders with their lines, follows, creators.
 //!
 //! Exactly once by construction: rows and position change in one SQL transaction, and the position is a
 //! compare-and-set, so a second writer, or a batch applied before, changes nothing. Rows carry the `seq` of
@@ -61,17 +61,27 @@ pub struct PostgresViews {
 }
 
 impl PostgresViews {
-    /// Connects and migrates.
+    /// Connects and migrates. A migration may lock a table while it rewrites it, and builds from before it cannot use the
+    /// views any more.
     ///
     /// # Errors
     /// Where Postgres is away or its schema is newer.
     pub async fn connect(url: &str) -> Result<Self, ViewError> {
+        let views = Self::open(url).await?;
+        sqlx::migrate!().run(&views.pool).await?;
+        Ok(views)
+    }
+
+    /// Connects to views that a node of this build has migrated: for reading.
+    ///
+    /// # Errors
+    /// Where Postgres is away.
+    pub async fn open(url: &str) -> Result<Self, ViewError> {
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(std::time::Duration::from_secs(5))
             .connect(url)
             .await?;
-        sqlx::migrate!().run(&pool).await?;
         Ok(Self { pool })
     }
 
