@@ -103,7 +103,7 @@ impl ClickhouseViews {
         for range in ranges {
             let found: u64 = self
                 .client
-                .query("SELECT uniqExact(seq) FROM decisions WHERE partition = ? AND offset >= ? AND offset < ?")
+                .query("SELECT uniqExact(seq, position) FROM decisions WHERE partition = ? AND offset >= ? AND offset < ?")
                 .bind(range.partition)
                 .bind(range.first_offset)
                 .bind(range.next_offset)

@@ -14,7 +14,8 @@ pub(crate) const STATEMENTS: [&str; 8] = [
      ) ENGINE = ReplacingMergeTree ORDER BY (partition, seq, position)
      SETTINGS non_replicated_deduplication_window = 10000",
     // Per-second drop facts: demand, grants, refusals, what is left. An order counts once, in the second in which it first
-    // appeared and was first granted: its hold may be extended, then paid for, and each of that is a decision too.
+    // appeared and was first granted: its hold may be extended, then paid for, and each of that is a decision too. An offer
+    // is granted when it is taken up. `available_min` is NULL where nothing touched the stock.
     "CREATE OR REPLACE VIEW drop_seconds AS
      SELECT drop_id, second, sum(placed) AS orders, sum(won) AS granted, sum(turned_down) AS refused,
         sum(units_won) AS units_granted, min(left_over) AS available_min
