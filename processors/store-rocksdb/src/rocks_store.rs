@@ -34,6 +34,7 @@ const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
 const UNMERGED: i32 = 12;
+
 /// State of one partition on disk.
 #[derive(Debug)]
 pub struct RocksStore {
