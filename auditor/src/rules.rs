@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use schemas::decision::Outcome;
 use schemas::ids::{Hash, VariantId};
-use schemas::limits::{QUANTITY_MAX, STOCK_MAX};
+use schemas::limits::{INTENT_BYTES_MAX, LINES_MAX, QUANTITY_MAX, STOCK_MAX};
 use schemas::order::{
     DropStatus, IfSoldOut, OrderBody, OrderIntent, OrderIntentKind, OrderStatus, PaymentState,
     PlaceOrder, ProviderOperationKind, ProviderResult, Reason,
@@ -35,10 +35,19 @@ pub fn check(
     let given = outcome_of(logged);
     let expected = match &logged_intent.intent {
         None => Expected::Undecodable,
-        Some(intent) => match expected(fold, logged, intent) {
-            Some(expected) => expected,
-            None => return,
-        },
+        Some(intent) => {
+            if given == Some(Expected::Undecodable)
+                && is_complete(intent)
+                && !may_be_given_up(logged)
+            {
+                let what = format!("a complete {} was given up", intent.kind.as_str());
+                findings.push(Finding { checker: "rules", offset: logged.offset, what });
+            }
+            match expected(fold, logged, intent) {
+                Some(expected) => expected,
+                None => return,
+            }
+        }
     };
     if given != Some(expected) {
         let what = format!("{given:?} where the rules give {expected:?}");
@@ -58,9 +67,46 @@ fn outcome_of(logged: &LoggedDecision) -> Option<Expected> {
     }
 }
 
-/// `None` where the record is legal Avro but the writer may still call it undecodable.
+/// Whether the record asks for something: legal Avro may leave out what its kind needs.
+fn is_complete(intent: &OrderIntent) -> bool {
+    use OrderIntentKind as Kind;
+    let by_buyer = intent.actor.is_some();
+    let by_creator = intent.creator_command.is_some();
+    let on_drop = intent.drop_id.is_some();
+    match intent.kind {
+        Kind::Tick => true,
+        Kind::Activate => intent.activate.is_some(),
+        Kind::Place => {
+            let lines = intent.place.as_ref().map_or(0, |order| order.lines.len());
+            by_buyer && on_drop && (1..=LINES_MAX).contains(&lines)
+        }
+        Kind::Cancel | Kind::Extend => by_buyer && intent.order_change.is_some(),
+        Kind::Pay => by_buyer && intent.payment.is_some(),
+        Kind::Schedule => on_drop && intent.schedule.is_some(),
+        Kind::Refund => by_creator && intent.refund.is_some(),
+        Kind::PaymentOutcome => intent.payment_outcome.is_some(),
+        Kind::Open | Kind::Close | Kind::Pause | Kind::Resume | Kind::Abort => {
+            by_creator && on_drop
+        }
+        Kind::Edit => by_creator && on_drop && intent.edit.is_some(),
+        Kind::Restock | Kind::Withdraw => by_creator && on_drop && intent.stock_change.is_some(),
+    }
+}
+
+/// Whether an intent that can be read may be given up all the same: it is too long to be echoed, or deciding it panics.
+fn may_be_given_up(logged: &LoggedDecision) -> bool {
+    logged.decision.undecodable.as_ref().is_some_and(|undecodable| {
+        let is_too_long = usize::try_from(undecodable.length).is_ok_and(|at| at > INTENT_BYTES_MAX);
+        is_too_long || undecodable.error.starts_with("deciding it panicked")
+    })
+}
+
+/// `None` where more than one outcome is right.
 fn expected(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Option<Expected> {
     use OrderIntentKind as Kind;
+    if !is_complete(intent) {
+        return Some(Expected::Undecodable);
+    }
     if logged.decision.outcome == Outcome::Undecodable {
         return None;
     }
