@@ -9,7 +9,7 @@ use schemas::ids::{Hash, VariantId};
 use schemas::limits::{INTENT_BYTES_MAX, LINES_MAX, QUANTITY_MAX, STOCK_MAX};
 use schemas::order::{
     DropStatus, IfSoldOut, OrderBody, OrderIntent, OrderIntentKind, OrderStatus, PaymentState,
-    PlaceOrder, ProviderOperationKind, ProviderResult, Reason,
+    ProviderOperationKind, ProviderResult, Reason,
 };
 
 use crate::{Finding, Fold, LoggedDecision, LoggedIntent};
@@ -35,19 +35,18 @@ pub fn check(
     let given = outcome_of(logged);
     let expected = match &logged_intent.intent {
         None => Expected::Undecodable,
-        Some(intent) => {
-            if given == Some(Expected::Undecodable)
-                && is_complete(intent)
-                && !may_be_given_up(logged)
-            {
+        Some(intent) if !is_complete(intent) => Expected::Undecodable,
+        Some(intent) if given == Some(Expected::Undecodable) => {
+            if !may_be_given_up(logged) {
                 let what = format!("a complete {} was given up", intent.kind.as_str());
                 findings.push(Finding { checker: "rules", offset: logged.offset, what });
             }
-            match expected(fold, logged, intent) {
-                Some(expected) => expected,
-                None => return,
-            }
+            return;
         }
+        Some(intent) => match expected(fold, logged, intent) {
+            Some(expected) => expected,
+            None => return,
+        },
     };
     if given != Some(expected) {
         let what = format!("{given:?} where the rules give {expected:?}");
@@ -101,15 +100,9 @@ fn may_be_given_up(logged: &LoggedDecision) -> bool {
     })
 }
 
-/// `None` where more than one outcome is right.
+/// Of a complete intent that was decided. `None` where more than one outcome is right.
 fn expected(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Option<Expected> {
     use OrderIntentKind as Kind;
-    if !is_complete(intent) {
-        return Some(Expected::Undecodable);
-    }
-    if logged.decision.outcome == Outcome::Undecodable {
-        return None;
-    }
     if outcome_of(logged) == Some(Expected::Refused(Reason::NotActivated)) {
         // Legal while the partition stands at an older logic version, never after.
         return (logged.decision.header.logic_version < crate::WHOLE_LIFE)
@@ -118,7 +111,7 @@ fn expected(fold: &Fold, logged: &LoggedDecision, intent: &OrderIntent) -> Optio
     Some(match intent.kind {
         Kind::Tick => Expected::Changed,
         Kind::Activate => return None,
-        Kind::Place => place(fold, intent, intent.place.as_ref()?),
+        Kind::Place => place(fold, intent)?,
         Kind::Cancel | Kind::Extend | Kind::Pay => buyer(fold, intent)?,
         Kind::Schedule => schedule(fold, logged, intent)?,
         Kind::Refund => refund(fold, intent)?,
@@ -307,16 +300,14 @@ fn payment_outcome(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
     Some(if news { Expected::Changed } else { Expected::Replayed })
 }
 
-fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
+fn place(fold: &Fold, intent: &OrderIntent) -> Option<Expected> {
+    let (order, drop_id, user) = (intent.place.as_ref()?, intent.drop_id?, intent.actor?);
     if let Some(first) = fold.orders.get(&order.order_id) {
         let same = first.request_hash == order.request_hash;
-        return if same { Expected::Replayed } else { Expected::KeyReused };
+        return Some(if same { Expected::Replayed } else { Expected::KeyReused });
     }
-    let (Some(drop_id), Some(user)) = (intent.drop_id, intent.actor) else {
-        return Expected::Undecodable;
-    };
     let Some(drop) = fold.drops.get(&drop_id) else {
-        return Expected::Refused(Reason::UnknownDrop);
+        return Some(Expected::Refused(Reason::UnknownDrop));
     };
     let mut wanted: BTreeMap<VariantId, i64> = BTreeMap::new();
     for line in &order.lines {
@@ -330,7 +321,7 @@ fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
         wanted.iter().map(|(id, qty)| price(id).unwrap_or(0).saturating_mul(*qty)).sum();
     let units: i64 = wanted.values().sum();
     if drop.status == DropStatus::Archived {
-        return Expected::Refused(Reason::Archived);
+        return Some(Expected::Refused(Reason::Archived));
     }
     let buyer = fold.buyers.get(&(drop_id, user));
     let owned = buyer.map_or(0, |buyer| buyer.held.0 + buyer.waiting.0 + buyer.sold.0);
@@ -361,7 +352,7 @@ fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
             && order.if_sold_out == IfSoldOut::Waitlist
             && !buyer.is_some_and(|buyer| buyer.entries.iter().any(|e| e.variant_id == *id))
     };
-    match refused {
+    Some(match refused {
         Some(Reason::InsufficientStock | Reason::SoldOut)
             if wanted.len() == 1 && wanted.keys().all(waits) =>
         {
@@ -369,5 +360,5 @@ fn place(fold: &Fold, intent: &OrderIntent, order: &PlaceOrder) -> Expected {
         }
         Some(reason) => Expected::Refused(reason),
         None => Expected::Changed,
-    }
+    })
 }

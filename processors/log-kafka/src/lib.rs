@@ -200,10 +200,6 @@ impl KafkaLog {
             uncommitted: reader_of("read_uncommitted")?,
             committed: reader_of("read_committed")?,
         };
-        // Connects it, before an owner has to wait for that.
-        drop(
-            watermarks.committed.fetch_metadata(Some(topics::ORDER_INTENTS.name), METADATA_TIMEOUT),
-        );
         let metadata = watermarks
             .uncommitted
             .fetch_metadata(None, METADATA_TIMEOUT)
@@ -224,6 +220,11 @@ impl KafkaLog {
             .client()
             .fetch_cluster_id(METADATA_TIMEOUT)
             .ok_or_else(|| unreachable("the brokers tell no cluster id".into()))?;
+        // Connects the other one too, before an owner has to wait for that.
+        watermarks
+            .committed
+            .fetch_metadata(Some(topics::ORDER_INTENTS.name), METADATA_TIMEOUT)
+            .map_err(|error| unreachable(error.to_string()))?;
         let appender =
             KafkaAppender::new(settings.clone()).map_err(|error| unreachable(error.to_string()))?;
         Ok(Self {

@@ -158,15 +158,14 @@ impl OwnedPartition {
             if stable < self.decisions_end {
                 return Ok(None);
             }
-            if self.decisions.is_none() {
-                self.decisions = Some(self.settings.recovery_reader().map_err(unreachable)?);
-            }
+            let reader = match self.decisions.take() {
+                Some(reader) => reader,
+                None => self.settings.recovery_reader().map_err(unreachable)?,
+            };
+            self.assign(&reader, self.topology.decisions, from)?;
+            self.decisions = Some(reader);
         }
-        let reader = self.decisions.as_ref().expect("it was made for the first read");
-        if self.decisions_at != Some(from) {
-            self.assign(reader, self.topology.decisions, from)?;
-        }
-        Ok(Some(reader))
+        Ok(self.decisions.as_ref())
     }
 
     fn writer(&self) -> Result<&Writer, LogError> {

@@ -8,11 +8,20 @@ use schemas::order::{OrderBody, OrderIntent};
 use schemas::units::Millis;
 
 use super::{PARTITIONS, PROCESSES, World, decoded, framed, partition_of};
-use crate::broker::offset;
+use crate::broker::{PartitionLog, offset};
 use crate::defects::{Defect, is_on};
 use crate::disk::Disk;
 use crate::faults::Fault;
 use crate::verdict::Acknowledged;
+
+/// What a reader is given from `from` on, and where it goes on.
+fn readable(log: &PartitionLog, from: usize) -> (Vec<(usize, &[u8])>, usize) {
+    if is_on(Defect::PublishBeforeCommit) {
+        (log.uncommitted(from), log.end())
+    } else {
+        log.committed(from, 200)
+    }
+}
 
 impl<P> World<P>
 where
@@ -43,8 +52,11 @@ where
             }
             return self.retries.push((drop, intent));
         }
-        let partition = partition_of(drop);
-        let at = self.broker.append(partition, framed(&intent));
+        self.append_acknowledged(partition_of(drop), &intent);
+    }
+
+    fn append_acknowledged(&mut self, partition: usize, intent: &OrderIntent) {
+        let at = self.broker.append(partition, framed(intent));
         self.acknowledged.push(Acknowledged { partition, offset: at, intent: intent.intent_id });
     }
 
@@ -56,11 +68,7 @@ where
             let from = self.payments.positions.get(&partition).copied().unwrap_or(0);
             let cluster = self.broker.lock();
             let log = &cluster.partitions[partition];
-            let (records, next) = if is_on(Defect::PublishBeforeCommit) {
-                (log.uncommitted(from), log.end())
-            } else {
-                log.committed(from, 200)
-            };
+            let (records, next) = readable(log, from);
             let orders: Vec<_> = records
                 .into_iter()
                 .filter_map(|(_, value)| decoded(value)?.body)
@@ -76,9 +84,7 @@ where
         drop(cluster);
         for (order, intent) in outcomes {
             let partition = usize::from(order.partition(u16::try_from(PARTITIONS).unwrap_or(1)).0);
-            let at = self.broker.append(partition, framed(&intent));
-            let acknowledged = Acknowledged { partition, offset: at, intent: intent.intent_id };
-            self.acknowledged.push(acknowledged);
+            self.append_acknowledged(partition, &intent);
         }
     }
 
@@ -88,11 +94,7 @@ where
         let from = self.read_to[partition];
         let cluster = self.broker.lock();
         let log = &cluster.partitions[partition];
-        let (records, next) = if is_on(Defect::PublishBeforeCommit) {
-            (log.uncommitted(from), log.end())
-        } else {
-            log.committed(from, 200)
-        };
+        let (records, next) = readable(log, from);
         let shown = records.into_iter().map(|(at, value)| (offset(at), value.to_vec()));
         self.shown[partition].extend(shown);
         drop(cluster);
