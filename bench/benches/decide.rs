@@ -63,7 +63,7 @@ impl HashRows {
         let decided = Reservations::decide(self, command, stamp).unwrap();
         let Some(body) = decided.body else { return };
         Reservations::changes(body).for_each(|change| match change {
-            RowChange::Put(row) => drop(self.0.insert(row.key(), Arc::new(row))),
+            RowChange::Put(row) => drop(self.0.insert(row.key(), row)),
             RowChange::Delete(key) => drop(self.0.remove(&key)),
         });
     }

@@ -23,7 +23,7 @@ impl<R: Row> MapRows<R> {
     /// Puts or deletes a row.
     pub fn apply(&mut self, change: RowChange<R>) {
         let (key, row) = match change {
-            RowChange::Put(row) => (row.key(), Some(Arc::new(row))),
+            RowChange::Put(row) => (row.key(), Some(row)),
             RowChange::Delete(key) => (key, None),
         };
         if let Some(row) = &row {

@@ -191,8 +191,8 @@ pub trait Rows<R: Row> {
 /// What a decision does to the rows.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RowChange<R> {
-    /// The row is this from now on.
-    Put(R),
+    /// The row is this from now on. Shared from the start: state holds it as it comes, nobody moves it again.
+    Put(Arc<R>),
     /// The row is gone.
     Delete(RowKey),
 }

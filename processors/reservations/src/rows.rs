@@ -169,20 +169,24 @@ impl Row for StateRow {
     }
 }
 
-/// What a decision does to the rows. One after the other, not as a list: a row is half a kilobyte, and every place that
-/// it is moved through costs as much as a rule.
+/// What a decision does to the rows. One after the other, not as a list, and shared at once: a row is half a kilobyte,
+/// and every place that it is moved through costs as much as a rule.
 pub fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
-    let drops = body.drops.into_iter().map(StateRow::Drop);
-    let stocks = body.stocks.into_iter().map(StateRow::Stock);
-    let orders = body.orders.into_iter().map(StateRow::Order);
-    let buyers = body.buyers.into_iter().map(StateRow::Buyer);
-    let commands = body.commands.into_iter().map(StateRow::Command);
-    let continuations = body.continuations.into_iter().map(StateRow::Continuation);
+    let drops = shared(body.drops, StateRow::Drop);
+    let stocks = shared(body.stocks, StateRow::Stock);
+    let orders = shared(body.orders, StateRow::Order);
+    let buyers = shared(body.buyers, StateRow::Buyer);
+    let commands = shared(body.commands, StateRow::Command);
+    let continuations = shared(body.continuations, StateRow::Continuation);
     let rows = drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(continuations);
     let finished = body.finished.into_iter().map(continuation_key);
     let gone =
         finished.chain(body.archived.into_iter().flat_map(|archived| archived_keys(*archived)));
     rows.map(RowChange::Put).chain(gone.map(RowChange::Delete))
+}
+
+fn shared<T>(rows: Vec<T>, table: impl Fn(T) -> StateRow) -> impl Iterator<Item = Arc<StateRow>> {
+    rows.into_iter().map(move |row| Arc::new(table(row)))
 }
 
 fn archived_keys(archived: ArchivedRows) -> impl Iterator<Item = RowKey> {
@@ -240,9 +244,9 @@ macro_rules! reader {
         $(#[$doc])*
         pub(crate) fn $name(rows: &dyn Rows<StateRow>, $($argument: $kind),+) -> Result<Option<$row>, ReadFailed> {
             let key = $key;
-            match rows.get(&key)?.map(Arc::unwrap_or_clone) {
+            match rows.get(&key)?.as_deref() {
                 None => Ok(None),
-                Some(StateRow::$variant(row)) => Ok(Some(row)),
+                Some(StateRow::$variant(row)) => Ok(Some(row.clone())),
                 Some(_) => Err(wrong_table(key)),
             }
         }

@@ -161,7 +161,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Puts or deletes a row. Timer and queue are functions of (old row, new row).
     pub(crate) fn apply(&mut self, change: RowChange<R>) -> Result<(), ReadFailed> {
         let (key, row) = match change {
-            RowChange::Put(row) => (row.key(), Some(Arc::new(row))),
+            RowChange::Put(row) => (row.key(), Some(row)),
             RowChange::Delete(key) => (key, None),
         };
         let is_first = row.as_ref().is_some_and(|row| row.is_first());
@@ -322,7 +322,9 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
 pub fn state_hash_of_rows<R: Row>(rows: impl IntoIterator<Item = R>) -> Result<String, StoreError> {
     let mut overlay = Overlay::<R, MemoryStore>::open(MemoryStore::default())?;
     for row in rows {
-        overlay.apply(RowChange::Put(row)).map_err(|ReadFailed(why)| StoreError::Failed(why))?;
+        overlay
+            .apply(RowChange::Put(Arc::new(row)))
+            .map_err(|ReadFailed(why)| StoreError::Failed(why))?;
     }
     overlay.flush(Position::start(String::new()))?;
     state_hash(&overlay.store)

@@ -168,12 +168,10 @@ impl Wanted<'_> {
         missing: Vec<MissingUnits>,
         held_order_id: Option<OrderId>,
     ) -> Decided<OrderBody> {
-        let row = OrderRow {
-            reason: Some(reason),
-            missing,
-            held_order_id,
-            ..self.row(OrderStatus::Rejected)
-        };
+        let mut row = self.row(OrderStatus::Rejected);
+        row.reason = Some(reason);
+        row.missing = missing;
+        row.held_order_id = held_order_id;
         let refusal = Refusal {
             order_id: Some(row.order_id),
             user_id: Some(self.user),

@@ -96,7 +96,7 @@ impl World {
                 if let RowChange::Put(row) = &change {
                     let mut bytes = Vec::new();
                     row.encode(&mut bytes);
-                    assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), *row);
+                    assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), **row);
                 }
                 self.rows.apply(change);
             }
