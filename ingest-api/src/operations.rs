@@ -30,7 +30,7 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Response {
     readiness(&(state.partitions)(), state.intake.is_reachable())
 }
 
-/// 200 when the log takes intents and every partition decides.
+/// 200 when the log takes intents and every partition decides, or stands by.
 pub(crate) fn readiness(statuses: &[PartitionStatus], log: bool) -> Response {
     let partitions: Vec<Value> = statuses
         .iter()
@@ -41,6 +41,7 @@ pub(crate) fn readiness(statuses: &[PartitionStatus], log: bool) -> Response {
                 PartitionState::Running => ("running", None),
                 PartitionState::Stalled(why) => ("stalled", Some(why)),
                 PartitionState::Refused(why) => ("refused", Some(why)),
+                PartitionState::Standby => ("standby", None),
                 PartitionState::Stopped => ("stopped", None),
             };
             json!({
@@ -50,7 +51,8 @@ pub(crate) fn readiness(statuses: &[PartitionStatus], log: bool) -> Response {
             })
         })
         .collect();
-    let is_ready = log && partitions.iter().all(|partition| partition["state"] == "running");
+    let is_well = |state: &Value| state == "running" || state == "standby";
+    let is_ready = log && partitions.iter().all(|partition| is_well(&partition["state"]));
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({"ready": is_ready, "log": log, "partitions": partitions});
     (status, Json(body)).into_response()

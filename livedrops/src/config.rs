@@ -9,7 +9,7 @@ use schemas::topics::DEFAULT_PARTITIONS;
 use crate::failure::Failure;
 
 /// Every setting there is.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "auth.public_keys",
     "auth.signing_key",
     "clickhouse.database",
@@ -19,6 +19,7 @@ const KNOWN: [&str; 20] = [
     "kafka.registry_url",
     "kafka.replication",
     "kafka.session_timeout_ms",
+    "kafka.standby",
     "listen.internal",
     "listen.public",
     "log.kind",

@@ -82,7 +82,8 @@ impl Node {
             .await
             .map_err(Failure::unreachable)??;
         let schemas = Arc::new(schemas);
-        let owners = Owners::new(log.clone(), schemas.clone(), config.data_dir());
+        let stands_by = config.0.parsed("kafka.standby", false)?;
+        let owners = Owners::new(log.clone(), schemas.clone(), config.data_dir(), stands_by);
         let mut node = Self {
             address: None,
             log,
@@ -149,6 +150,8 @@ impl Node {
                     partitions.for_each(|partition| self.owners.start(name, partition));
                 }
                 LogHandle::Kafka { log, .. } => {
+                    let partitions = (0..self.log.partitions()).map(Partition);
+                    partitions.for_each(|partition| self.owners.stand_by(name, partition));
                     let instance = instance_id(&config.data_dir())?;
                     let settings = log.settings().clone();
                     let joining = move || Election::join(&settings, name.topology(), &instance);

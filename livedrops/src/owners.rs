@@ -1,4 +1,4 @@
-//! The owners of partitions in this process: one OS thread each.
+//! The owners of partitions in this process, and the standbys of the others where they are asked for: one OS thread each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -34,8 +34,16 @@ impl ProcessorName {
     }
 }
 
-struct Owner {
+/// What a partition's thread is told.
+#[derive(Clone, Default)]
+struct Orders {
+    /// To own the partition, not only to stand by. Never taken back: a standby after that is another thread.
+    own: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+}
+
+struct Task {
+    orders: Orders,
     thread: JoinHandle<()>,
 }
 
@@ -46,7 +54,9 @@ pub(crate) struct Owners {
     log: LogHandle,
     schemas: Arc<SchemaBook>,
     data_dir: PathBuf,
-    running: Mutex<BTreeMap<Key, Owner>>,
+    /// Whether this process follows the partitions of others.
+    stands_by: bool,
+    running: Mutex<BTreeMap<Key, Task>>,
     statuses: Mutex<BTreeMap<Key, PartitionStatus>>,
     stores: Mutex<BTreeMap<Key, StoreReader>>,
     refused: AtomicBool,
@@ -57,11 +67,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Owners {
-    pub(crate) fn new(log: LogHandle, schemas: Arc<SchemaBook>, data_dir: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(
+        log: LogHandle,
+        schemas: Arc<SchemaBook>,
+        data_dir: PathBuf,
+        stands_by: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             log,
             schemas,
             data_dir,
+            stands_by,
             running: Mutex::default(),
             statuses: Mutex::default(),
             stores: Mutex::default(),
@@ -69,39 +85,53 @@ impl Owners {
         })
     }
 
-    /// Starts the owner of a partition, unless it runs.
+    /// Starts the owner of a partition, unless it runs. A standby becomes it.
     pub(crate) fn start(self: &Arc<Self>, name: ProcessorName, partition: Partition) {
-        let key = (name, partition);
+        self.run((name, partition), true);
+    }
+
+    /// Follows a partition that is not ours, where this process does that.
+    pub(crate) fn stand_by(self: &Arc<Self>, name: ProcessorName, partition: Partition) {
+        if self.stands_by {
+            self.run((name, partition), false);
+        }
+    }
+
+    fn run(self: &Arc<Self>, key: Key, own: bool) {
+        let (name, partition) = key;
         let mut running = lock(&self.running);
-        if running.get(&key).is_some_and(|owner| !owner.thread.is_finished()) {
+        if let Some(task) = running.get(&key).filter(|task| !task.thread.is_finished()) {
+            task.orders.own.fetch_or(own, Ordering::Relaxed);
+            task.thread.thread().unpark();
             return;
         }
         let status = PartitionStatus::new(name.topology().processor, partition);
         status.update(|snapshot| snapshot.state = PartitionState::Recovering);
         lock(&self.statuses).insert(key, status.clone());
-        let stop = Arc::new(AtomicBool::new(false));
-        let (owners, stopping) = (self.clone(), stop.clone());
+        let orders = Orders::default();
+        orders.own.store(own, Ordering::Relaxed);
+        let (owners, told) = (self.clone(), orders.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}-{partition}", name.topology().processor))
             .spawn(move || match name {
-                ProcessorName::Reservations => owners.own::<Reservations>(key, &stopping, &status),
-                ProcessorName::Followers => owners.own::<Followers>(key, &stopping, &status),
+                ProcessorName::Reservations => owners.carry::<Reservations>(key, &told, &status),
+                ProcessorName::Followers => owners.carry::<Followers>(key, &told, &status),
             });
         match thread {
             Ok(thread) => {
-                running.insert(key, Owner { stop, thread });
+                running.insert(key, Task { orders, thread });
             }
             Err(error) => tracing::error!(%error, "no thread for a partition"),
         }
     }
 
-    /// Starts owners again that ended although their partition is still ours: fenced by a transaction that
+    /// Starts owners and standbys again that ended although their partition is still ours: fenced by a transaction that
     /// took too long, or stopped by a full disk. `seen` holds those that had ended at the last look, so that
     /// a zombie's group has time to take the partition away first. A refused partition stays stopped.
     pub(crate) fn restart_ended(self: &Arc<Self>, seen: &mut BTreeSet<Key>) {
         let ended: BTreeSet<Key> = lock(&self.running)
             .iter()
-            .filter(|(_, owner)| owner.thread.is_finished())
+            .filter(|(_, task)| task.thread.is_finished())
             .map(|(key, _)| *key)
             .filter(|key| {
                 let statuses = lock(&self.statuses);
@@ -109,33 +139,42 @@ impl Owners {
                 !matches!(state, Some(PartitionState::Refused(_)))
             })
             .collect();
-        for (name, partition) in ended.intersection(seen) {
-            tracing::warn!(?name, %partition, "the owner ended, starting it again");
-            self.start(*name, *partition);
+        for key in ended.intersection(seen) {
+            let own = lock(&self.running)
+                .get(key)
+                .is_some_and(|task| task.orders.own.load(Ordering::Relaxed));
+            let (name, partition) = key;
+            tracing::warn!(?name, %partition, own, "a partition's thread ended, starting it again");
+            self.run(*key, own);
         }
         *seen = ended;
     }
 
-    /// Stops an owner and waits for its last commit.
-    pub(crate) fn stop(&self, name: ProcessorName, partition: Partition) {
-        let key = (name, partition);
-        let owner = lock(&self.running).remove(&key);
-        if let Some(owner) = owner {
-            owner.stop.store(true, Ordering::Relaxed);
-            drop(owner.thread.join());
+    /// Stops an owner and waits for its last commit. From then on this process stands by, where it does that.
+    pub(crate) fn stop(self: &Arc<Self>, name: ProcessorName, partition: Partition) {
+        self.end((name, partition));
+        self.stand_by(name, partition);
+    }
+
+    fn end(&self, key: Key) {
+        let task = lock(&self.running).remove(&key);
+        if let Some(task) = task {
+            task.orders.stop.store(true, Ordering::Relaxed);
+            task.thread.thread().unpark();
+            drop(task.thread.join());
         }
         lock(&self.stores).remove(&key);
         lock(&self.statuses).remove(&key);
     }
 
-    /// Stops every owner.
+    /// Stops every owner and standby.
     pub(crate) fn stop_all(&self) {
         let keys: Vec<Key> = {
             let running = lock(&self.running);
-            running.values().for_each(|owner| owner.stop.store(true, Ordering::Relaxed));
+            running.values().for_each(|task| task.orders.stop.store(true, Ordering::Relaxed));
             running.keys().copied().collect()
         };
-        keys.into_iter().for_each(|(name, partition)| self.stop(name, partition));
+        keys.into_iter().for_each(|key| self.end(key));
     }
 
     pub(crate) fn statuses(&self) -> Vec<PartitionStatus> {
@@ -160,7 +199,8 @@ impl Owners {
         !statuses.is_empty() && statuses.iter().all(refused)
     }
 
-    fn own<P: Processor>(&self, key: Key, stop: &Arc<AtomicBool>, status: &PartitionStatus) {
+    /// Stands by until told to own the partition, then owns it, until told to stop.
+    fn carry<P: Processor>(&self, key: Key, orders: &Orders, status: &PartitionStatus) {
         let settings = TaskSettings {
             partition: key.1,
             build: env!("CARGO_PKG_VERSION").into(),
@@ -170,7 +210,14 @@ impl Owners {
             status: status.clone(),
         };
         let exit = match self.task::<P>(key, settings) {
-            Ok(mut task) => driver::run(&mut task, stop, wall_clock),
+            Ok(mut task) => {
+                let told = |order: &AtomicBool| order.load(Ordering::Relaxed);
+                let is_over = || told(&orders.own) || told(&orders.stop);
+                driver::stand_by(&mut task, is_over, wall_clock).err().unwrap_or_else(|| {
+                    lock(&self.stores).insert(key, task.store().reader());
+                    driver::run(&mut task, &orders.stop, wall_clock)
+                })
+            }
             Err(StoreError::UnknownFormat(why)) => Exit::Refused(Refused::UnknownFormat(why)),
             Err(StoreError::Failed(why)) => Exit::StoreFailed(why),
         };
@@ -197,7 +244,6 @@ impl Owners {
         settings: TaskSettings,
     ) -> Result<PartitionTask<P, Box<dyn runtime::Log>, RocksStore>, StoreError> {
         let store = RocksStore::open(&self.folder(key))?;
-        lock(&self.stores).insert(key, store.reader());
         PartitionTask::new(self.log.own(P::TOPOLOGY, key.1), store, settings)
     }
 

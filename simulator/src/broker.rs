@@ -190,7 +190,8 @@ impl Broker {
 
     pub(crate) fn client(&self, process: usize, partition: usize) -> SimulatedLog {
         let broker = self.clone();
-        SimulatedLog { broker, process, partition, epoch: 0, next_intent: 0, idle_reads: 0 }
+        let (epoch, is_owner, next_intent, idle_reads) = (0, false, 0, 0);
+        SimulatedLog { broker, process, partition, epoch, is_owner, next_intent, idle_reads }
     }
 
     /// Appends an intent; its time is the leader's.
@@ -229,6 +230,8 @@ pub(crate) struct SimulatedLog {
     process: usize,
     partition: usize,
     epoch: u64,
+    /// Whether it has fenced; a standby has not.
+    is_owner: bool,
     next_intent: usize,
     idle_reads: u32,
 }
@@ -246,7 +249,7 @@ impl SimulatedLog {
         if cluster.died.contains(&self.process) {
             return Err(lost("the process died"));
         }
-        let fences = !is_on(Defect::IgnoreTheFence);
+        let fences = self.is_owner && !is_on(Defect::IgnoreTheFence);
         if fences && cluster.partitions[self.partition].epoch != self.epoch {
             return Err(LogError::Fenced("a newer producer".into()));
         }
@@ -277,6 +280,7 @@ impl Log for SimulatedLog {
             log.write_markers();
         }
         self.epoch = log.epoch;
+        self.is_owner = true;
         self.idle_reads = 0;
         Ok(())
     }
@@ -294,8 +298,12 @@ impl Log for SimulatedLog {
         })
     }
 
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
+        self.with(|cluster, partition| Ok(0..offset(cluster.partitions[partition].last_stable())))
+    }
+
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
-        self.idle_reads += 1;
+        self.idle_reads += u32::from(self.is_owner);
         let waited = self.idle_reads > 2;
         if self.idle_reads > 10_000 {
             return Err(LogError::Unreachable("the last stable offset does not move".into()));

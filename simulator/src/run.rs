@@ -193,8 +193,30 @@ where
         self.broker.lock().faults.strikes(fault)
     }
 
-    /// A process starts as owner of a partition, on whatever its disk holds.
+    /// A process starts as owner of a partition, on whatever its disk holds; it may have stood by until then.
     fn take_over(&mut self, partition: usize, process: usize) {
+        let looks = self.below(4);
+        let Some(task) = self.stand_by(partition, process, looks) else { return };
+        let (paused_until, wake_at) = (Millis(0), Millis(0));
+        self.owners[partition].push(Owner { process, task, paused_until, wake_at });
+        self.say(|| format!("process {process} takes partition {partition}"));
+    }
+
+    /// A process follows a partition for so many looks at the log. `None` where that ended the task.
+    fn stand_by(&mut self, partition: usize, process: usize, looks: usize) -> Option<Task<P>> {
+        let mut task = self.open(partition, process)?;
+        for _ in 0..looks {
+            let now = self.broker.lock().now.after(self.skews[process]);
+            if let Err(exit) = task.stand_by(now) {
+                self.exited(partition, process, &exit);
+                return None;
+            }
+        }
+        self.say(|| format!("process {process} has stood by, partition {partition}: {looks}"));
+        Some(task)
+    }
+
+    fn open(&mut self, partition: usize, process: usize) -> Option<Task<P>> {
         let disk = self.disks.entry((process, partition)).or_default().clone();
         let number = Partition(u16::try_from(partition).unwrap_or(0));
         let settings = TaskSettings {
@@ -212,14 +234,10 @@ where
             status: PartitionStatus::new("reservations", number),
         };
         let log = self.broker.client(process, partition);
-        match PartitionTask::new(log, disk, settings) {
-            Ok(task) => {
-                let (paused_until, wake_at) = (Millis(0), Millis(0));
-                self.owners[partition].push(Owner { process, task, paused_until, wake_at });
-            }
-            Err(error) => self.findings.push(format!("a store cannot be opened: {error}")),
-        }
-        self.say(|| format!("process {process} takes partition {partition}"));
+        let opened = PartitionTask::new(log, disk, settings);
+        opened
+            .map_err(|error| self.findings.push(format!("a store cannot be opened: {error}")))
+            .ok()
     }
 
     fn step(&mut self) {
@@ -228,7 +246,8 @@ where
             45..70 => self.somebody_acts(),
             70..78 => self.step_payments(),
             78..86 => self.read_committed(),
-            86..92 => {
+            86..88 => self.somebody_stands_by(),
+            88..92 => {
                 let milliseconds = self.below(2_500);
                 self.broker.advance(Millis(offset(milliseconds)));
             }
@@ -249,6 +268,15 @@ where
         }
         let which = self.below(self.owners[partition].len());
         self.step_task(partition, which);
+    }
+
+    /// Of a partition that the process does not own: two tasks on one disk are what a store's lock prevents.
+    fn somebody_stands_by(&mut self) {
+        let (partition, process) = (self.below(PARTITIONS), self.below(PROCESSES));
+        if self.owners[partition].iter().all(|owner| owner.process != process) {
+            let looks = 1 + self.below(3);
+            drop(self.stand_by(partition, process, looks));
+        }
     }
 
     fn step_task(&mut self, partition: usize, which: usize) {

@@ -35,6 +35,8 @@ const MARKER_DELAY: Millis = Millis(4);
 /// Decisions returned by one read during recovery.
 const READ_RECORDS_MAX: usize = 10_000;
 const READ_WAIT: Duration = Duration::from_secs(10);
+/// After so many looks that showed nothing new, the standby of an idle partition keeps no reader: it would poll.
+const IDLE_LOOKS_MAX: u32 = 20;
 
 /// One transactional id of the partition.
 struct Writer {
@@ -51,7 +53,7 @@ pub struct OwnedPartition {
     partition: Partition,
     appender: Arc<KafkaAppender>,
     watermarks: Arc<Watermarks>,
-    /// Reads decisions during recovery; then it is let go.
+    /// Reads decisions while standing by and during recovery; then it is let go.
     decisions: Option<Reader>,
     /// Reads intents from recovery on. Not one reader for both: one that is assigned anew has to wait for the long
     /// poll that it has open, and idle partitions should poll rarely.
@@ -60,6 +62,8 @@ pub struct OwnedPartition {
     reading: Worker<Intents>,
     decisions_at: Option<i64>,
     decisions_end: i64,
+    /// Looks of a standby since there was something new.
+    idle_looks: u32,
     /// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before
     /// the markers of its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka),
     /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
@@ -104,6 +108,7 @@ impl OwnedPartition {
             appender,
             decisions_at: None,
             decisions_end: 0,
+            idle_looks: 0,
             reading: Worker::named("log-reader"),
             writers: None,
             turn: 0,
@@ -159,13 +164,23 @@ impl OwnedPartition {
                 return Ok(None);
             }
             let reader = match self.decisions.take() {
-                Some(reader) => reader,
-                None => self.settings.recovery_reader().map_err(unreachable)?,
+                Some(reader) => Ok(reader),
+                None if self.writers.is_some() => self.settings.recovery_reader(),
+                None => self.settings.reader("read_committed"),
             };
+            let reader = reader.map_err(unreachable)?;
             self.assign(&reader, self.topology.decisions, from)?;
             self.decisions = Some(reader);
         }
         Ok(self.decisions.as_ref())
+    }
+
+    fn stop_reading_decisions(&mut self) {
+        self.decisions_at = None;
+        self.idle_looks = 0;
+        if let Some(reader) = self.decisions.take() {
+            close_aside(reader);
+        }
     }
 
     fn writer(&self) -> Result<&Writer, LogError> {
@@ -265,7 +280,7 @@ impl Log for OwnedPartition {
         if let Some(intents) = self.intents.take() {
             close_aside(intents);
         }
-        self.decisions_at = None;
+        self.stop_reading_decisions();
         self.deliveries = Context::default();
         self.writers = Some(self.create_writers()?);
         Ok(())
@@ -277,6 +292,19 @@ impl Log for OwnedPartition {
 
     fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
         let range = self.range(&self.watermarks.uncommitted, self.topology.decisions)?;
+        self.decisions_end = range.end;
+        Ok(range)
+    }
+
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
+        let range = self.range(&self.watermarks.committed, self.topology.decisions)?;
+        if range.end > self.decisions_end {
+            self.idle_looks = 0;
+        } else if self.idle_looks < IDLE_LOOKS_MAX {
+            self.idle_looks += 1;
+        } else {
+            self.stop_reading_decisions();
+        }
         self.decisions_end = range.end;
         Ok(range)
     }
@@ -316,10 +344,7 @@ impl Log for OwnedPartition {
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
         drop(self.reading.outcome());
-        self.decisions_at = None;
-        if let Some(reader) = self.decisions.take() {
-            close_aside(reader);
-        }
+        self.stop_reading_decisions();
         let reader = self.settings.intents_reader().map_err(unreachable)?;
         self.assign(&reader, self.topology.intents, offset)?;
         self.intents = Some(Intents::new(reader));

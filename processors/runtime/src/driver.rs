@@ -35,6 +35,23 @@ pub fn run<P: Processor, L: Log, S: Store>(
     task.settle(now()).err().unwrap_or(Exit::Stopped)
 }
 
+/// Lets `task` stand by until `is_over`. Whoever ends it unparks the thread.
+///
+/// # Errors
+/// [`Exit`]: the task is over.
+pub fn stand_by<P: Processor, L: Log, S: Store>(
+    task: &mut PartitionTask<P, L, S>,
+    is_over: impl Fn() -> bool,
+    now: impl Fn() -> Millis,
+) -> Result<(), Exit> {
+    while !is_over() {
+        if let Wake::At(instant) = task.stand_by(now())? {
+            std::thread::park_timeout(length(instant.since(now())));
+        }
+    }
+    Ok(())
+}
+
 fn length(millis: Millis) -> Duration {
     Duration::from_millis(millis.0.max(0).cast_unsigned())
 }

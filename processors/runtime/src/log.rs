@@ -77,6 +77,10 @@ pub trait Log: Send {
     /// transaction whose markers are still on their way would be missed, and its orders decided again.
     fn decisions_range(&mut self) -> Result<Range<i64>, LogError>;
 
+    /// First retained and *last stable offset* of the decisions: what is committed for good. For a standby, which has
+    /// fenced nobody; an owner asks [`Log::decisions_range`].
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError>;
+
     /// Committed decisions from `from` on, as many as are at hand, and the offset to go on from, which may
     /// lie past the last record: markers consume offsets.
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError>;
@@ -212,6 +216,10 @@ impl<L: Log + ?Sized> Log for Box<L> {
 
     fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
         (**self).decisions_range()
+    }
+
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
+        (**self).committed_range()
     }
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {

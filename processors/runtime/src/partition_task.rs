@@ -8,6 +8,8 @@
 //!              └──────────────── state and log disagree ─────────────┴──▶ Exit::Refused
 //! ```
 //!
+//! Before its first step a task may stand by (`standby`): its store follows what another owner commits.
+//!
 //! What a crash leaves behind, step by step (the store is always a prefix of the log):
 //!
 //! | crash after | log | store | recovery |
@@ -24,6 +26,7 @@ mod fold;
 mod intents;
 mod recovery;
 mod settings;
+mod standby;
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -208,8 +211,18 @@ impl From<Refused> for Stop {
 }
 
 enum Phase {
-    Recovering { not_before: Millis, pause: Millis },
+    Recovering {
+        not_before: Millis,
+        pause: Millis,
+    },
     Running,
+    /// Somebody else owns the partition; what is in memory is in the store too.
+    Standby,
+}
+
+impl Phase {
+    /// Recovers at the next step.
+    const START: Self = Self::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN };
 }
 
 /// A submitted transaction whose commit has not been awaited. Its rows are with [`PartitionTask::encoding`].
@@ -272,7 +285,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         Ok(Self {
             log,
             overlay: Overlay::open(store)?,
-            phase: Phase::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN },
+            phase: Phase::START,
             position: Position::start(String::new()),
             in_flight: None,
             pending: VecDeque::new(),
@@ -311,10 +324,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 return Ok(Wake::At(not_before));
             }
             Phase::Recovering { pause, .. } => pause,
-            Phase::Running => RECOVERY_PAUSE_MIN,
+            Phase::Running | Phase::Standby => RECOVERY_PAUSE_MIN,
         };
         let stopped = match self.phase {
-            Phase::Recovering { .. } => self.recover(now).map(|()| Wake::Now),
+            Phase::Recovering { .. } | Phase::Standby => self.recover(now).map(|()| Wake::Now),
             Phase::Running => self.decide_next(now),
         };
         match stopped {

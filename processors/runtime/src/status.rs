@@ -15,6 +15,8 @@ pub enum PartitionState {
     Stalled(String),
     /// State and log disagree; it will not decide anything until an operator has looked.
     Refused(String),
+    /// Following what another owner decides.
+    Standby,
     /// Owned by nobody here.
     Stopped,
 }

@@ -3,6 +3,8 @@
 //! Where there are many, the owner takes a piece from the log and applies the piece before the last, while one thread
 //! decodes the last piece and holds it against the chain, and another encodes the rows of what was applied before.
 
+use std::ops::Range;
+
 use model::Processor;
 use schemas::decision::{Decision, verified_link};
 use schemas::framing;
@@ -44,8 +46,8 @@ struct Last {
 }
 
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
-    pub(super) fn fold_gap(&mut self, log_id: &str) -> Result<(), Stop> {
-        let decisions = self.log.decisions_range()?;
+    /// Folds the decisions from where the store stands to the end of `decisions`.
+    pub(super) fn fold_gap(&mut self, log_id: &str, decisions: Range<i64>) -> Result<(), Stop> {
         let mut at = self.position.next_decision_offset;
         if at > decisions.end {
             return Err(Refused::StoreAhead { store: at, log: decisions.end }.into());

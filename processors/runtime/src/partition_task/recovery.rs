@@ -17,20 +17,12 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Fence → fold to the high watermark → commit `owner_started` → go on at the next intent.
     pub(super) fn recover(&mut self, now: Millis) -> Result<(), Stop> {
         self.settings.status.update(|snapshot| snapshot.state = PartitionState::Recovering);
-        self.in_flight = None;
-        drop(self.encoding.outcome());
-        drop(self.verifying.outcome());
-        drop(self.reading.outcome());
-        self.pending.clear();
-        self.is_drained = false;
-        self.ticks = Ticks::new();
+        self.stop_working();
         self.log.fence()?;
         let log_id = self.log.log_id()?;
-        if !is_on(Defect::KeepTheBatchAfterAnAbort) {
-            self.overlay.reset()?;
-        }
-        self.position = self.stored_position(&log_id)?;
-        self.fold_gap(&log_id)?;
+        self.return_to_store(&log_id)?;
+        let decisions = self.log.decisions_range()?;
+        self.fold_gap(&log_id, decisions)?;
         self.take_over(now, log_id)?;
         let intents = self.log.intents_range()?;
         let next = self.position.next_intent_offset;
@@ -56,6 +48,26 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             seq,
             "owner started"
         );
+        Ok(())
+    }
+
+    /// Ends what other threads do for the task, and forgets what it had in hand.
+    pub(super) fn stop_working(&mut self) {
+        self.in_flight = None;
+        drop(self.encoding.outcome());
+        drop(self.verifying.outcome());
+        drop(self.reading.outcome());
+        self.pending.clear();
+        self.is_drained = false;
+        self.ticks = Ticks::new();
+    }
+
+    /// Forgets everything that is not in the store.
+    pub(super) fn return_to_store(&mut self, log_id: &str) -> Result<(), Stop> {
+        if !is_on(Defect::KeepTheBatchAfterAnAbort) {
+            self.overlay.reset()?;
+        }
+        self.position = self.stored_position(log_id)?;
         Ok(())
     }
 

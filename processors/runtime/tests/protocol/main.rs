@@ -8,4 +8,5 @@ mod memory_log;
 mod poison;
 mod refusals;
 mod rig;
+mod standby;
 mod time;

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) first_intent: i64,
     /// `None` is a marker: it consumes an offset.
     pub(crate) decisions: Vec<Option<Vec<u8>>>,
+    /// Where they stop being committed for good; `None` for their end.
+    pub(crate) last_stable: Option<i64>,
     /// Most of them in one read.
     pub(crate) read_max: usize,
     pub(crate) owner: u64,
@@ -37,6 +39,12 @@ pub(crate) struct Shared {
     pub(crate) ticks: usize,
     /// The broker's clock, for ticks.
     pub(crate) clock: Millis,
+}
+
+impl Shared {
+    fn stable_end(&self) -> i64 {
+        self.last_stable.unwrap_or_else(|| end(&self.decisions))
+    }
 }
 
 #[derive(Clone)]
@@ -55,13 +63,14 @@ impl Broker {
     }
 
     pub(crate) fn client(&self) -> MemoryLog {
-        MemoryLog { broker: self.clone(), owner: 0, next_intent: 0, transaction: Vec::new() }
+        MemoryLog { broker: self.clone(), owner: None, next_intent: 0, transaction: Vec::new() }
     }
 }
 
 pub(crate) struct MemoryLog {
     broker: Broker,
-    owner: u64,
+    /// `None` until it has fenced: a standby.
+    owner: Option<u64>,
     next_intent: i64,
     transaction: Vec<OutgoingDecision>,
 }
@@ -80,7 +89,7 @@ impl MemoryLog {
         if shared.unreachable {
             return Err(LogError::Unreachable("broker away".into()));
         }
-        if self.owner != shared.owner {
+        if self.owner.is_some_and(|owner| owner != shared.owner) {
             return Err(LogError::Fenced("a newer producer".into()));
         }
         Ok(shared)
@@ -103,7 +112,7 @@ impl Log for MemoryLog {
             return Err(LogError::Unreachable("broker away".into()));
         }
         shared.owner += 1;
-        self.owner = shared.owner;
+        self.owner = Some(shared.owner);
         Ok(())
     }
 
@@ -116,12 +125,16 @@ impl Log for MemoryLog {
         Ok(0..end(&self.reach()?.decisions))
     }
 
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
+        Ok(0..self.reach()?.stable_end())
+    }
+
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         let mut shared = self.reach()?;
         if shared.fails_reading.take_if(|offset| from >= *offset).is_some() {
             return Err(LogError::Unreachable("broker slow".into()));
         }
-        let until = (index(from) + shared.read_max).min(shared.decisions.len());
+        let until = (index(from) + shared.read_max).min(index(shared.stable_end()));
         let records = (index(from)..until).filter_map(|offset| {
             let value = shared.decisions[offset].clone()?;
             Some(DecisionRecord { offset: i64::try_from(offset).unwrap(), value })

@@ -225,6 +225,10 @@ impl Log for OwnedPartition {
         Ok(0..self.decisions().end())
     }
 
+    fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
+        Ok(0..self.decisions().last_stable_offset())
+    }
+
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         let until = self.decisions().last_stable_offset();
         let topic = self.topology.decisions;
