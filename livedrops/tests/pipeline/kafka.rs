@@ -80,7 +80,7 @@ fn drop_nodes<const N: usize>(nodes: [Node; N]) {
 }
 
 /// Appends raw bytes to the order intents, as a broken or hostile program would.
-fn append_raw(partition: i32, values: &[Vec<u8>]) {
+pub(crate) fn append_raw(partition: i32, values: &[Vec<u8>]) {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", from_stack("LIVEDROPS_KAFKA__BROKERS"))
         .create()
@@ -93,7 +93,7 @@ fn append_raw(partition: i32, values: &[Vec<u8>]) {
     producer.flush(Duration::from_secs(10)).unwrap();
 }
 
-fn partition_of(drop: Uuid) -> i32 {
+pub(crate) fn partition_of(drop: Uuid) -> i32 {
     i32::from(DropId::from(drop).partition(12).0)
 }
 
@@ -167,7 +167,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
 }
 
 /// Framed orders of buyers that nobody has seen, with a record that is none after every thousandth.
-async fn orders_and_poison(drop: Uuid, count: usize) -> Vec<Vec<u8>> {
+pub(crate) async fn orders_and_poison(drop: Uuid, count: usize) -> Vec<Vec<u8>> {
     let url = from_stack("LIVEDROPS_KAFKA__REGISTRY_URL");
     let latest = reqwest::get(format!("{url}/subjects/order-intents-value/versions/latest"));
     let latest: Value = latest.await.unwrap().json().await.unwrap();

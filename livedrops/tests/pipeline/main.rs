@@ -11,5 +11,6 @@ mod kafka;
 mod life;
 mod malformed;
 mod refusals;
+mod standby;
 mod stripe;
 mod views;
