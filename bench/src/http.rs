@@ -99,6 +99,7 @@ pub(crate) struct Whole {
     pub(crate) reads_p99_ms: f64,
     pub(crate) kibibytes_per_stream: f64,
     pub(crate) takeover_seconds: f64,
+    pub(crate) takeover_by_standby_seconds: f64,
 }
 
 #[derive(Deserialize)]
@@ -182,7 +183,7 @@ impl Http {
         // Enough for 10,000 a second. Idle threads' CPU time counts while more of them are minted.
         let results_new_tokens = self.results(site, node, drop, &["--tokens", "200"])?;
         let reads: Sustained = site.load(node, drop, &sustained("reads", "64", "5"))?;
-        let takeover_seconds = takeover(runtime, site, node)?;
+        let (takeover_seconds, takeover_by_standby_seconds) = takeovers(runtime, site, node)?;
         let api = site.start(runtime, Role::IngestApi, "api")?;
         let intents: Sustained = site.load(&api, drop, &sustained("intents", "256", "10"))?;
         let many_tokens = [&sustained("intents", "256", "10")[..], &["--tokens", "800"]].concat();
@@ -198,6 +199,7 @@ impl Http {
             reads_p99_ms: reads.latency_ms.p99,
             kibibytes_per_stream,
             takeover_seconds,
+            takeover_by_standby_seconds,
         })
     }
 
@@ -285,10 +287,22 @@ fn kibibytes_per_stream(runtime: &Runtime, site: &Site<'_>, node: &Node) -> Resu
     Ok(f64::from(grown) / f64::from(STREAMS))
 }
 
+/// By a node that has to fold the partitions first, then by one that has followed them.
+fn takeovers(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<(f64, f64)> {
+    let mut second = site.start(runtime, Role::All, "second")?;
+    let cold = takeover(runtime, site, node, &second)?;
+    let third = site.start(runtime, Role::Standby, "third")?;
+    let started = monotonic();
+    while !runtime.block_on(site::is_in_step(&third, &second))? {
+        ensure!(started.elapsed() < READY_MAX, "the standby does not come to the end");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok((cold, takeover(runtime, site, &mut second, &third)?))
+}
+
 /// Kills a node; seconds until another one has decided an order of every drop, whoever owned it.
-fn takeover(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<f64> {
-    let other = site.start(runtime, Role::All, "second")?;
-    let drops = (0..TAKEOVER_DROPS).map(|_| site.schedule(runtime, &other, 10));
+fn takeover(runtime: &Runtime, site: &Site<'_>, node: &mut Node, other: &Node) -> Result<f64> {
+    let drops = (0..TAKEOVER_DROPS).map(|_| site.schedule(runtime, other, 10));
     let drops = drops.collect::<Result<Vec<_>>>()?;
     let token = site.token(platform::clock::random_uuid(), "")?;
     node.process.kill()?;

@@ -255,6 +255,12 @@ impl Suite {
             at_most("reads by id, p99", "ms", 20.0, vec![whole.reads_p99_ms]),
             at_most("memory of a live stream", "KiB", 20.0, vec![whole.kibibytes_per_stream]),
             at_most("takeover after kill -9", "s", 3.0, vec![whole.takeover_seconds]),
+            at_most(
+                "takeover after kill -9, by a standby",
+                "s",
+                3.0,
+                vec![whole.takeover_by_standby_seconds],
+            ),
         ]);
         Ok(lines)
     }

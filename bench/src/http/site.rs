@@ -19,6 +19,8 @@ use super::READY_MAX;
 pub(super) enum Role {
     /// Everything: API, processors, views, payments.
     All,
+    /// Everything, and it follows the partitions of the other nodes.
+    Standby,
     /// HTTP and the append to the log, nothing else.
     IngestApi,
 }
@@ -64,10 +66,11 @@ impl<'a> Site<'a> {
 
     /// A node that listens and owns every partition it can get.
     pub(super) fn start(&self, runtime: &Runtime, role: Role, name: &str) -> Result<Node> {
-        let command = if role == Role::All { "all" } else { "ingest-api" };
+        let command = if role == Role::IngestApi { "ingest-api" } else { "all" };
         let mut process = self
             .command(&[command, "--log", "kafka", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.folder.join(name))
+            .env("LIVEDROPS_KAFKA__STANDBY", (role == Role::Standby).to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let printed = BufReader::new(process.stdout.take().context("a node without output")?);
@@ -133,6 +136,29 @@ async fn is_ready(url: &str, role: Role) -> bool {
     let body: Value = response.json().await.unwrap_or_default();
     let owns_some = body["partitions"].as_array().is_some_and(|owned| !owned.is_empty());
     is_ok && (owns_some || role == Role::IngestApi)
+}
+
+/// Whether every partition is decided by `standby`, or followed by it to where `owner` stands.
+pub(super) async fn is_in_step(standby: &Node, owner: &Node) -> Result<bool> {
+    let [followed, owned] = [partitions(standby).await?, partitions(owner).await?];
+    let seq_of_owner = |partition: &Value| {
+        let is_same = |other: &&Value| {
+            ["processor", "partition"].iter().all(|name| partition[*name] == other[*name])
+        };
+        owned.iter().find(is_same).map(|other| &other["seq"])
+    };
+    Ok(!followed.is_empty()
+        && followed.iter().all(|partition| {
+            partition["state"] == "running"
+                || (partition["state"] == "standby"
+                    && seq_of_owner(partition) == Some(&partition["seq"]))
+        }))
+}
+
+async fn partitions(node: &Node) -> Result<Vec<Value>> {
+    let mut body: Value = reqwest::get(format!("{}/readyz", node.url)).await?.json().await?;
+    let partitions = body["partitions"].take();
+    serde_json::from_value(partitions).context("readyz without partitions")
 }
 
 pub(super) async fn post(url: &str, token: &str, body: &Value) -> Result<Value> {
