@@ -1,5 +1,6 @@
 //! The owner's transactional view of one partition.
 
+mod decisions;
 mod intents;
 mod transactions;
 
@@ -11,7 +12,6 @@ use std::time::Duration;
 use model::Topology;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{
@@ -25,6 +25,7 @@ use schemas::units::Millis;
 use crate::appender::KafkaAppender;
 use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, Watermarks};
 
+use decisions::Decisions;
 use intents::Intents;
 use transactions::{Context, DecisionProducer, Transactions, classify};
 
@@ -32,11 +33,6 @@ use transactions::{Context, DecisionProducer, Transactions, classify};
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the markers of a transaction usually take.
 const MARKER_DELAY: Millis = Millis(4);
-/// Decisions returned by one read during recovery.
-const READ_RECORDS_MAX: usize = 10_000;
-const READ_WAIT: Duration = Duration::from_secs(10);
-/// After so many looks that showed nothing new, the standby of an idle partition keeps no reader: it would poll.
-const IDLE_LOOKS_MAX: u32 = 20;
 
 /// One transactional id of the partition.
 struct Writer {
@@ -53,17 +49,12 @@ pub struct OwnedPartition {
     partition: Partition,
     appender: Arc<KafkaAppender>,
     watermarks: Arc<Watermarks>,
-    /// Reads decisions while standing by and during recovery; then it is let go.
-    decisions: Option<Reader>,
+    decisions: Decisions,
     /// Reads intents from recovery on. Not one reader for both: one that is assigned anew has to wait for the long
     /// poll that it has open, and idle partitions should poll rarely.
     intents: Option<Intents>,
     /// Has the reader while it takes a backlog's next intents from the client.
     reading: Worker<Intents>,
-    decisions_at: Option<i64>,
-    decisions_end: i64,
-    /// Looks of a standby since there was something new.
-    idle_looks: u32,
     /// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before
     /// the markers of its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka),
     /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
@@ -98,17 +89,19 @@ impl OwnedPartition {
         watermarks: Arc<Watermarks>,
     ) -> Self {
         Self {
+            decisions: Decisions::new(
+                settings.clone(),
+                watermarks.clone(),
+                topology.decisions,
+                partition,
+            ),
             watermarks,
-            decisions: None,
             intents: None,
             settings,
             log_id,
             topology,
             partition,
             appender,
-            decisions_at: None,
-            decisions_end: 0,
-            idle_looks: 0,
             reading: Worker::named("log-reader"),
             writers: None,
             turn: 0,
@@ -138,49 +131,6 @@ impl OwnedPartition {
                 ("queue.buffering.max.messages", "200000"),
             ])
             .create_with_context(self.deliveries.clone())
-    }
-
-    fn range(&self, client: &Reader, topic: Topic) -> Result<Range<i64>, LogError> {
-        let partition = i32::from(self.partition.0);
-        let (low, high) = client
-            .fetch_watermarks(topic.name, partition, METADATA_TIMEOUT)
-            .map_err(unreachable)?;
-        Ok(low..high)
-    }
-
-    fn assign(&self, reader: &Reader, topic: Topic, offset: i64) -> Result<(), LogError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic.name, i32::from(self.partition.0), Offset::Offset(offset))
-            .and_then(|()| reader.assign(&list))
-            .map_err(|error| LogError::Recover(error.to_string()))
-    }
-
-    /// The reader of decisions, standing at `from`. `None` while older transactions may still be open.
-    fn decisions_from(&mut self, from: i64) -> Result<Option<&Reader>, LogError> {
-        if self.decisions_at != Some(from) {
-            // The fence has decided every older transaction, but its markers may still be on their way.
-            let stable = self.range(&self.watermarks.committed, self.topology.decisions)?.end;
-            if stable < self.decisions_end {
-                return Ok(None);
-            }
-            let reader = match self.decisions.take() {
-                Some(reader) => Ok(reader),
-                None if self.writers.is_some() => self.settings.recovery_reader(),
-                None => self.settings.reader("read_committed"),
-            };
-            let reader = reader.map_err(unreachable)?;
-            self.assign(&reader, self.topology.decisions, from)?;
-            self.decisions = Some(reader);
-        }
-        Ok(self.decisions.as_ref())
-    }
-
-    fn stop_reading_decisions(&mut self) {
-        self.decisions_at = None;
-        self.idle_looks = 0;
-        if let Some(reader) = self.decisions.take() {
-            close_aside(reader);
-        }
     }
 
     fn writer(&self) -> Result<&Writer, LogError> {
@@ -225,6 +175,25 @@ impl OwnedPartition {
         let intents = self.intents.as_mut();
         intents.ok_or_else(|| LogError::Recover("intents are read after recovery".into()))
     }
+}
+
+fn range(client: &Reader, topic: Topic, partition: Partition) -> Result<Range<i64>, LogError> {
+    let (low, high) = client
+        .fetch_watermarks(topic.name, i32::from(partition.0), METADATA_TIMEOUT)
+        .map_err(unreachable)?;
+    Ok(low..high)
+}
+
+fn assign(
+    reader: &Reader,
+    topic: Topic,
+    partition: Partition,
+    offset: i64,
+) -> Result<(), LogError> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic.name, i32::from(partition.0), Offset::Offset(offset))
+        .and_then(|()| reader.assign(&list))
+        .map_err(|error| LogError::Recover(error.to_string()))
 }
 
 /// Waits until `producer` is connected. One that looks for its coordinator before looks again after 500 ms. The first
@@ -280,73 +249,33 @@ impl Log for OwnedPartition {
         if let Some(intents) = self.intents.take() {
             close_aside(intents);
         }
-        self.stop_reading_decisions();
+        self.decisions.close();
         self.deliveries = Context::default();
         self.writers = Some(self.create_writers()?);
         Ok(())
     }
 
     fn intents_range(&mut self) -> Result<Range<i64>, LogError> {
-        self.range(&self.watermarks.uncommitted, self.topology.intents)
+        range(&self.watermarks.uncommitted, self.topology.intents, self.partition)
     }
 
     fn decisions_range(&mut self) -> Result<Range<i64>, LogError> {
-        let range = self.range(&self.watermarks.uncommitted, self.topology.decisions)?;
-        self.decisions_end = range.end;
-        Ok(range)
+        self.decisions.range()
     }
 
     fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
-        let range = self.range(&self.watermarks.committed, self.topology.decisions)?;
-        if range.end > self.decisions_end {
-            self.idle_looks = 0;
-        } else if self.idle_looks < IDLE_LOOKS_MAX {
-            self.idle_looks += 1;
-        } else {
-            self.stop_reading_decisions();
-        }
-        self.decisions_end = range.end;
-        Ok(range)
+        self.decisions.committed_range()
     }
 
     fn read_decisions(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
-        let decisions_end = self.decisions_end;
-        let is_checked = self.decisions_at != Some(from);
-        let Some(reader) = self.decisions_from(from)? else {
-            std::thread::sleep(Duration::from_millis(5));
-            return Ok((Vec::new(), from));
-        };
-        let mut records = Vec::new();
-        let mut next = from;
-        while records.len() < READ_RECORDS_MAX && next < decisions_end {
-            match reader.poll(READ_WAIT) {
-                None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
-                // Markers at the end have no message of their own: there is nothing but them if the leader that has just
-                // been asked for the end shows no record either. A new leader may show less at first: ask it as well.
-                Some(Err(KafkaError::PartitionEOF(_))) if is_checked && records.is_empty() => {
-                    next = decisions_end;
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.decisions_at = None;
-                    return Ok((records, next));
-                }
-                Some(Err(error)) => return Err(consumer_error(&error)),
-                Some(Ok(message)) => {
-                    next = message.offset() + 1;
-                    let value = message.payload().unwrap_or_default().to_vec();
-                    records.push(DecisionRecord { offset: message.offset(), value });
-                }
-            }
-        }
-        self.decisions_at = Some(next);
-        Ok((records, next))
+        self.decisions.read(from)
     }
 
     fn seek_intents(&mut self, offset: i64) -> Result<(), LogError> {
         drop(self.reading.outcome());
-        self.stop_reading_decisions();
+        self.decisions.close();
         let reader = self.settings.intents_reader().map_err(unreachable)?;
-        self.assign(&reader, self.topology.intents, offset)?;
+        assign(&reader, self.topology.intents, self.partition, offset)?;
         self.intents = Some(Intents::new(reader));
         Ok(())
     }
