@@ -1,6 +1,8 @@
 //! A transactional log in memory, with what a real one does between the calls: markers that come late, a last
 //! stable offset, transaction timeouts, leaders and coordinators that move, requests delayed and repeated.
 
+mod partition_log;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,145 +14,12 @@ use schemas::units::Millis;
 use crate::defects::{Defect, is_on};
 use crate::faults::{Fault, Faults};
 
-/// As in production.
-const TRANSACTION_TIMEOUT: Millis = Millis(10_000);
+pub(crate) use partition_log::PartitionLog;
+use partition_log::{Entry, Transaction, TransactionState};
+
 /// After so long a watchdog gives a hanging call up.
 const WATCHDOG: Millis = Millis(20_000);
 pub(crate) const LOG_ID: &str = "simulated";
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum TransactionState {
-    Ongoing,
-    Ending { commit: bool },
-    Ended { committed: bool },
-}
-
-#[derive(Debug)]
-struct Transaction {
-    epoch: u64,
-    state: TransactionState,
-    started_at: Millis,
-    first: usize,
-}
-
-#[derive(Debug)]
-enum Entry {
-    Record { value: Vec<u8>, transaction: usize },
-    Marker,
-}
-
-/// `intents[p]` and `decisions[p]`.
-#[derive(Debug, Default)]
-pub(crate) struct PartitionLog {
-    pub(crate) intents: Vec<(Millis, Vec<u8>)>,
-    decisions: Vec<Entry>,
-    transactions: Vec<Transaction>,
-    /// Transactions before this one have their markers.
-    ended: usize,
-    epoch: u64,
-    /// End-of-transaction requests that are still under way.
-    delayed: Vec<(u64, usize)>,
-}
-
-impl PartitionLog {
-    /// Everything below is decided, and its markers are written.
-    fn last_stable(&self) -> usize {
-        let open = self.transactions[self.ended..]
-            .iter()
-            .find(|transaction| !matches!(transaction.state, TransactionState::Ended { .. }));
-        open.map_or(self.decisions.len(), |transaction| transaction.first)
-    }
-
-    fn is_committed(&self, transaction: usize) -> bool {
-        self.transactions[transaction].state == TransactionState::Ended { committed: true }
-    }
-
-    /// Committed records from `from` on, and where they end.
-    pub(crate) fn committed(&self, from: usize, limit: usize) -> (Vec<(usize, &[u8])>, usize) {
-        let mut records = Vec::new();
-        let end = self.last_stable();
-        let mut next = from;
-        while next < end && records.len() < limit {
-            if let Entry::Record { value, transaction } = &self.decisions[next]
-                && self.is_committed(*transaction)
-            {
-                records.push((next, value.as_slice()));
-            }
-            next += 1;
-        }
-        (records, next)
-    }
-
-    /// Every record from `from` on, committed or not.
-    pub(crate) fn uncommitted(&self, from: usize) -> Vec<(usize, &[u8])> {
-        let entries = self.decisions.iter().enumerate().skip(from);
-        let records = entries.filter_map(|(offset, entry)| match entry {
-            Entry::Record { value, .. } => Some((offset, value.as_slice())),
-            Entry::Marker => None,
-        });
-        records.collect()
-    }
-
-    pub(crate) fn end(&self) -> usize {
-        self.decisions.len()
-    }
-
-    /// The log loses its last committed record and what follows: markers and aborted records alone would be no
-    /// loss.
-    pub(crate) fn truncate(&mut self) {
-        self.write_markers();
-        let last = self.committed(0, usize::MAX).0.last().map_or(0, |(at, _)| *at);
-        self.decisions.truncate(last);
-    }
-
-    /// Ends transactions whose outcome is decided.
-    pub(crate) fn write_markers(&mut self) {
-        for index in self.ended..self.transactions.len() {
-            if let TransactionState::Ending { commit } = self.transactions[index].state {
-                self.decisions.push(Entry::Marker);
-                self.transactions[index].state = TransactionState::Ended { committed: commit };
-            }
-            if self.ended == index && self.transactions[index].state != TransactionState::Ongoing {
-                self.ended = index + 1;
-            }
-        }
-    }
-
-    fn ongoing(&self) -> Option<usize> {
-        let last = self.transactions.len().checked_sub(1)?;
-        (self.transactions[last].state == TransactionState::Ongoing).then_some(last)
-    }
-
-    fn end_ongoing(&mut self, commit: bool) {
-        if let Some(index) = self.ongoing() {
-            self.transactions[index].state = TransactionState::Ending { commit };
-        }
-    }
-
-    /// The coordinator aborts what is open for too long, and fences its producer.
-    fn expire(&mut self, now: Millis) -> bool {
-        let expired = self.ongoing().is_some_and(|index| {
-            now.since(self.transactions[index].started_at) > TRANSACTION_TIMEOUT
-        });
-        if expired {
-            self.epoch += 1;
-            self.end_ongoing(false);
-        }
-        expired
-    }
-
-    /// Delivers end-of-transaction requests that were delayed: only those of the current epoch count.
-    pub(crate) fn deliver_delayed(&mut self) -> bool {
-        let any = !self.delayed.is_empty();
-        for (epoch, index) in std::mem::take(&mut self.delayed) {
-            let transaction = &mut self.transactions[index];
-            if epoch == self.epoch && transaction.state == TransactionState::Ongoing {
-                transaction.state = TransactionState::Ending { commit: true };
-            }
-        }
-        any
-    }
-}
 
 /// The cluster.
 #[derive(Debug)]

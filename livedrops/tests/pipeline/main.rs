@@ -10,6 +10,7 @@ mod http;
 mod kafka;
 mod life;
 mod malformed;
+mod ownership;
 mod refusals;
 mod standby;
 mod stripe;
