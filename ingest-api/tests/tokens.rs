@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use futures_util::future::join_all;
@@ -125,17 +126,35 @@ async fn a_token_counts_by_its_signature_and_its_claims() {
     }
 }
 
+async fn refused_of_a_hundred(at_once: usize) -> Vec<usize> {
+    let verifier = Arc::new(verifier());
+    let tokens = (0..100).map(|number| {
+        let token = good_for(i64::try_from(number).unwrap());
+        (number, if number % 40 == 5 { tampered(&token) } else { token })
+    });
+    let mut refused = Vec::new();
+    for some in tokens.collect::<Vec<_>>().chunks(at_once) {
+        let asked = some.iter().cloned().map(|(number, token)| {
+            let verifier = verifier.clone();
+            tokio::spawn(async move { verifier.verify(&token).await.is_err().then_some(number) })
+        });
+        refused.extend(join_all(asked).await.into_iter().filter_map(Result::unwrap));
+    }
+    refused
+}
+
 #[tokio::test]
 async fn a_wrong_token_is_refused_alone_among_those_that_came_with_it() {
-    let verifier = verifier();
-    let tokens: Vec<_> = (0..100)
-        .map(good_for)
-        .enumerate()
-        .map(|(number, token)| if number % 40 == 5 { tampered(&token) } else { token })
-        .collect();
-    let answers = join_all(tokens.iter().map(|token| verifier.verify(token))).await;
-    let refused: Vec<_> = (0..100).filter(|number| answers[*number].is_err()).collect();
-    assert_eq!(refused, [5, 45, 85]);
+    for at_once in [1, 2, 31, 32, 33, 100] {
+        assert_eq!(refused_of_a_hundred(at_once).await, [5, 45, 85], "{at_once} at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_wrong_token_is_refused_alone_whichever_threads_ask() {
+    for _ in 0..20 {
+        assert_eq!(refused_of_a_hundred(100).await, [5, 45, 85]);
+    }
 }
 
 #[tokio::test]

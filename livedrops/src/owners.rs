@@ -87,22 +87,25 @@ impl Owners {
 
     /// Starts the owner of a partition, unless it runs. A standby becomes it.
     pub(crate) fn start(self: &Arc<Self>, name: ProcessorName, partition: Partition) {
-        self.run((name, partition), true);
+        self.run(&mut lock(&self.running), (name, partition), true);
     }
 
     /// Follows a partition that is not ours, where this process does that.
     pub(crate) fn stand_by(self: &Arc<Self>, name: ProcessorName, partition: Partition) {
         if self.stands_by {
-            self.run((name, partition), false);
+            self.run(&mut lock(&self.running), (name, partition), false);
         }
     }
 
-    fn run(self: &Arc<Self>, key: Key, own: bool) {
+    fn run(self: &Arc<Self>, running: &mut BTreeMap<Key, Task>, key: Key, own: bool) {
         let (name, partition) = key;
-        let mut running = lock(&self.running);
         if let Some(task) = running.get(&key).filter(|task| !task.thread.is_finished()) {
-            task.orders.own.fetch_or(own, Ordering::Relaxed);
-            task.thread.thread().unpark();
+            if own && !task.orders.own.swap(true, Ordering::Relaxed) {
+                if let Some(status) = lock(&self.statuses).get(&key) {
+                    status.update(|snapshot| snapshot.state = PartitionState::Recovering);
+                }
+                task.thread.thread().unpark();
+            }
             return;
         }
         let status = PartitionStatus::new(name.topology().processor, partition);
@@ -140,12 +143,15 @@ impl Owners {
             })
             .collect();
         for key in ended.intersection(seen) {
-            let own = lock(&self.running)
-                .get(key)
-                .is_some_and(|task| task.orders.own.load(Ordering::Relaxed));
+            let mut running = lock(&self.running);
+            // It may have been given away meanwhile.
+            let Some(task) = running.get(key).filter(|task| task.thread.is_finished()) else {
+                continue;
+            };
+            let own = task.orders.own.load(Ordering::Relaxed);
             let (name, partition) = key;
             tracing::warn!(?name, %partition, own, "a partition's thread ended, starting it again");
-            self.run(*key, own);
+            self.run(&mut running, *key, own);
         }
         *seen = ended;
     }
@@ -185,18 +191,22 @@ impl Owners {
         lock(&self.stores).get(&(name, partition)).cloned()
     }
 
-    /// Whether any partition has refused since the start.
+    /// Whether any owned partition has refused since the start.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// Whether every owned partition has refused: nothing is left to do.
     pub(crate) fn have_all_refused(&self) -> bool {
-        let statuses = self.statuses();
-        let refused = |status: &PartitionStatus| {
-            matches!(status.snapshot().state, PartitionState::Refused(_))
+        let running = lock(&self.running);
+        let statuses = lock(&self.statuses);
+        let mut owned =
+            running.iter().filter(|(_, task)| task.orders.own.load(Ordering::Relaxed)).peekable();
+        let refused = |key: &Key| {
+            let state = statuses.get(key).map(|status| status.snapshot().state);
+            matches!(state, Some(PartitionState::Refused(_)))
         };
-        !statuses.is_empty() && statuses.iter().all(refused)
+        owned.peek().is_some() && owned.all(|(key, _)| refused(key))
     }
 
     /// Stands by until told to own the partition, then owns it, until told to stop.
@@ -226,7 +236,7 @@ impl Owners {
             Exit::Stopped => status.update(|snapshot| snapshot.state = PartitionState::Stopped),
             Exit::Fenced(why) => tracing::warn!(why, "a newer owner has taken over"),
             Exit::Refused(refused) => {
-                self.refused.store(true, Ordering::Relaxed);
+                self.refused.fetch_or(orders.own.load(Ordering::Relaxed), Ordering::Relaxed);
                 status.update(|snapshot| {
                     snapshot.state = PartitionState::Refused(refused.to_string());
                 });

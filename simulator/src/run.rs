@@ -99,6 +99,8 @@ struct World<P: Processor> {
     schemas: Arc<SchemaBook>,
     disks: BTreeMap<(usize, usize), Disk>,
     owners: Vec<Vec<Owner<P>>>,
+    /// By process and partition.
+    standbys: BTreeMap<(usize, usize), Task<P>>,
     skews: [Millis; PROCESSES],
     workload: Workload,
     payments: Payments,
@@ -158,6 +160,7 @@ where
             schemas: Arc::new(schemas),
             disks: BTreeMap::new(),
             owners: (0..PARTITIONS).map(|_| Vec::new()).collect(),
+            standbys: BTreeMap::new(),
             skews: [Millis(0); PROCESSES],
             workload,
             payments: Payments::default(),
@@ -204,7 +207,8 @@ where
 
     /// A process follows a partition for so many looks at the log. `None` where that ended the task.
     fn stand_by(&mut self, partition: usize, process: usize, looks: usize) -> Option<Task<P>> {
-        let mut task = self.open(partition, process)?;
+        let following = self.standbys.remove(&(process, partition));
+        let mut task = following.or_else(|| self.open(partition, process))?;
         for _ in 0..looks {
             let now = self.broker.lock().now.after(self.skews[process]);
             if let Err(exit) = task.stand_by(now) {
@@ -275,7 +279,9 @@ where
         let (partition, process) = (self.below(PARTITIONS), self.below(PROCESSES));
         if self.owners[partition].iter().all(|owner| owner.process != process) {
             let looks = 1 + self.below(3);
-            drop(self.stand_by(partition, process, looks));
+            if let Some(task) = self.stand_by(partition, process, looks) {
+                self.standbys.insert((process, partition), task);
+            }
         }
     }
 

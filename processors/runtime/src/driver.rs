@@ -45,7 +45,11 @@ pub fn stand_by<P: Processor, L: Log, S: Store>(
     now: impl Fn() -> Millis,
 ) -> Result<(), Exit> {
     while !is_over() {
-        if let Wake::At(instant) = task.stand_by(now())? {
+        let wake = task.stand_by(now())?;
+        // A step may have waited for a thread of its own, and taken the unparking for that thread's.
+        if let Wake::At(instant) = wake
+            && !is_over()
+        {
             std::thread::park_timeout(length(instant.since(now())));
         }
     }

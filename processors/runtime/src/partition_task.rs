@@ -216,8 +216,11 @@ enum Phase {
         pause: Millis,
     },
     Running,
-    /// Somebody else owns the partition; what is in memory is in the store too.
-    Standby,
+    /// Somebody else owns the partition; what is in memory was given to the store too.
+    Standby {
+        /// Up to here the decisions were looked at, the store may stand before: markers at the end have no record.
+        looked_to: i64,
+    },
 }
 
 impl Phase {
@@ -324,10 +327,12 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 return Ok(Wake::At(not_before));
             }
             Phase::Recovering { pause, .. } => pause,
-            Phase::Running | Phase::Standby => RECOVERY_PAUSE_MIN,
+            Phase::Running | Phase::Standby { .. } => RECOVERY_PAUSE_MIN,
         };
         let stopped = match self.phase {
-            Phase::Recovering { .. } | Phase::Standby => self.recover(now).map(|()| Wake::Now),
+            Phase::Recovering { .. } | Phase::Standby { .. } => {
+                self.recover(now).map(|()| Wake::Now)
+            }
             Phase::Running => self.decide_next(now),
         };
         match stopped {

@@ -136,7 +136,7 @@ where
     pub(super) fn machines_fail(&mut self) {
         let (partition, process) = (self.below(PARTITIONS), self.below(PROCESSES));
         if self.strikes(Fault::PowerLost) {
-            self.owners[partition].retain(|owner| owner.process != process);
+            self.stops(process, partition);
             if let Some(disk) = self.disks.get(&(process, partition)) {
                 let kept = self.below(disk.unsynced() + 1);
                 disk.lose_power(kept);
@@ -144,7 +144,7 @@ where
             self.say(|| format!("process {process} loses power, partition {partition}"));
         }
         if self.strikes(Fault::StoreDeleted) {
-            self.owners[partition].retain(|owner| owner.process != process);
+            self.stops(process, partition);
             if let Some(disk) = self.disks.get(&(process, partition)) {
                 disk.delete();
             }
@@ -167,6 +167,11 @@ where
         } else if self.below(3) == 0 {
             self.skews[process] = Millis(0);
         }
+    }
+
+    fn stops(&mut self, process: usize, partition: usize) {
+        self.owners[partition].retain(|owner| owner.process != process);
+        self.standbys.remove(&(process, partition));
     }
 
     /// A store has one user, so the successor is another process.

@@ -34,7 +34,7 @@ pub(super) struct Decisions {
     end: i64,
     /// Whether an owner reads, which has fenced and is in a hurry.
     is_recovery: bool,
-    /// Looks of a standby since there was something new.
+    /// Looks of a standby since there was something to read.
     idle_looks: u32,
 }
 
@@ -59,11 +59,9 @@ impl Decisions {
     /// Up to the last stable offset.
     pub(super) fn committed_range(&mut self) -> Result<Range<i64>, LogError> {
         let range = self.stable_range()?;
-        if range.end > self.end {
-            self.idle_looks = 0;
-        } else if self.idle_looks < IDLE_LOOKS_MAX {
-            self.idle_looks += 1;
-        } else {
+        let is_at_end = self.at.is_some_and(|at| at >= range.end);
+        self.idle_looks = if is_at_end { self.idle_looks + 1 } else { 0 };
+        if self.idle_looks > IDLE_LOOKS_MAX {
             self.close();
         }
         (self.end, self.is_recovery) = (range.end, false);

@@ -11,7 +11,7 @@ use schemas::framing;
 use schemas::ids::Chain;
 
 use super::recovery::newer_logic;
-use super::{PartitionTask, Refused, Stop};
+use super::{PartitionTask, Phase, Refused, Stop};
 use crate::defect::{Defect, is_on};
 use crate::log::{DecisionRecord, Log};
 use crate::schema_book::{SchemaBook, SchemaProblem};
@@ -124,7 +124,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         if let Some(failure) = piece.failure {
             return Err(failure);
         }
-        self.position.next_decision_offset = piece.next_decision_offset;
+        // A standby has not fenced: where it was shown no record, there may be one that it has to come back for.
+        if !matches!(self.phase, Phase::Standby { .. }) {
+            self.position.next_decision_offset = piece.next_decision_offset;
+        }
         Ok(())
     }
 

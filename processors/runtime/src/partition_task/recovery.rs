@@ -20,7 +20,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.stop_working();
         self.log.fence()?;
         let log_id = self.log.log_id()?;
-        self.return_to_store(&log_id)?;
+        // What a standby has in memory is what it has given to its store.
+        if !matches!(self.phase, Phase::Standby { .. }) {
+            self.return_to_store(&log_id)?;
+        }
+        self.phase = Phase::START;
         let decisions = self.log.decisions_range()?;
         self.fold_gap(&log_id, decisions)?;
         self.take_over(now, log_id)?;

@@ -7,14 +7,14 @@
 use model::Processor;
 use schemas::units::Millis;
 
-use super::{Exit, PartitionTask, Phase, Stop, Wake};
+use super::{Exit, PartitionTask, Phase, RECOVERY_PAUSE_MIN, Stop, Wake};
 use crate::log::Log;
 use crate::status::PartitionState;
 use crate::store::Store;
 
 /// Offsets of one step: a standby that becomes the owner finishes its step first.
 const STEP_OFFSETS_MAX: i64 = 20_000;
-/// Between two looks at a log that has nothing new, or that cannot be read.
+/// Between two looks at a log that has nothing new.
 const PAUSE: Millis = Millis(500);
 
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
@@ -23,34 +23,37 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// # Errors
     /// [`Exit`]: this task is over.
     pub fn stand_by(&mut self, now: Millis) -> Result<Wake, Exit> {
-        let why = match self.follow() {
-            Ok(true) => return Ok(Wake::Now),
-            Ok(false) => return Ok(Wake::At(now.after(PAUSE))),
-            Err(Stop::Exit(exit)) => {
-                self.report_exit(&exit);
-                return Err(exit);
+        let pause = match self.phase {
+            Phase::Recovering { not_before, .. } if now < not_before => {
+                return Ok(Wake::At(not_before));
             }
-            Err(Stop::Recover(why) | Stop::Unreachable(why)) => why,
+            Phase::Recovering { pause, .. } => pause,
+            Phase::Running | Phase::Standby { .. } => RECOVERY_PAUSE_MIN,
         };
-        tracing::warn!(processor = P::TOPOLOGY.processor, partition = %self.settings.partition, why, "standing by");
-        self.phase = Phase::START;
-        Ok(Wake::At(now.after(PAUSE)))
+        match self.follow() {
+            Ok(true) => Ok(Wake::Now),
+            Ok(false) => Ok(Wake::At(now.after(PAUSE))),
+            Err(stop) => self.stopped(stop, pause, now),
+        }
     }
 
     /// Returns whether there is more to fold.
     fn follow(&mut self) -> Result<bool, Stop> {
         let log_id = self.log.log_id()?;
-        if !matches!(self.phase, Phase::Standby) {
-            self.stop_working();
-            self.return_to_store(&log_id)?;
-            self.phase = Phase::Standby;
-        }
+        let looked_to = match self.phase {
+            Phase::Standby { looked_to } => looked_to,
+            Phase::Recovering { .. } | Phase::Running => {
+                self.stop_working();
+                self.return_to_store(&log_id)?;
+                self.position.next_decision_offset
+            }
+        };
+        self.phase = Phase::Standby { looked_to };
         let committed = self.log.committed_range()?;
-        let next = self.position.next_decision_offset;
-        // A leader that is new may show less than the one before it did, for a moment.
-        let end = committed.end.min(next + STEP_OFFSETS_MAX);
-        if next < end {
+        let end = committed.end.min(looked_to + STEP_OFFSETS_MAX);
+        if looked_to < end {
             self.fold_gap(&log_id, committed.start..end)?;
+            self.phase = Phase::Standby { looked_to: end };
         }
         let (seq, next_intent_offset) = (self.position.seq, self.position.next_intent_offset);
         self.settings.status.update(|snapshot| {

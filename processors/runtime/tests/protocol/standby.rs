@@ -35,17 +35,19 @@ fn a_standby_stops_where_a_transaction_may_still_be_open() {
     let rig = Rig::with_drop(2);
     let mut owner = rig.task::<Reservations>(MemoryStore::default());
     rig.run(&mut owner).unwrap();
+    // The last of them is a marker: whether there is no record instead, a standby cannot know.
     let stable = i64::try_from(rig.broker.lock().decisions.len()).unwrap();
+    let followed = stable - 1;
     (1..=4).for_each(|buyer| rig.append(START, &place(buyer)));
     rig.run(&mut owner).unwrap();
 
     rig.broker.lock().last_stable = Some(stable);
     let mut standby = rig.task::<Reservations>(MemoryStore::default());
     catch_up(&rig, &mut standby).unwrap();
-    assert_eq!(standby.position().next_decision_offset, stable);
+    assert_eq!(standby.position().next_decision_offset, followed);
     rig.broker.lock().last_stable = Some(1);
     catch_up(&rig, &mut standby).unwrap();
-    assert_eq!(standby.position().next_decision_offset, stable, "it never goes back");
+    assert_eq!(standby.position().next_decision_offset, followed, "it never goes back");
     rig.broker.lock().last_stable = None;
     catch_up(&rig, &mut standby).unwrap();
     assert_eq!(standby.position().seq, owner.position().seq);
@@ -77,14 +79,16 @@ fn a_standby_becomes_the_owner_and_goes_on_where_the_log_ends() {
 
 #[test]
 fn a_standby_waits_for_a_log_that_is_away_and_folds_nothing_twice() {
-    let rig = Rig::with_drop(2);
+    let mut rig = Rig::with_drop(2);
     let mut owner = rig.task::<Reservations>(MemoryStore::default());
     (1..=6).for_each(|buyer| rig.append(START, &place(buyer)));
     rig.run(&mut owner).unwrap();
     let mut standby = rig.task::<Reservations>(MemoryStore::default());
     rig.broker.lock().fails_reading = Some(4);
-    assert!(matches!(standby.stand_by(rig.now), Ok(Wake::At(_))));
+    let Ok(Wake::At(again)) = standby.stand_by(rig.now) else { panic!("the log cannot be read") };
+    assert!(rig.is_stalled(), "an operator sees it");
     assert!(standby.store().position().unwrap().is_some(), "what was read is kept");
+    rig.now = again;
     catch_up(&rig, &mut standby).unwrap();
     assert_eq!(state_hash(standby.store()).unwrap(), state_hash(owner.store()).unwrap());
 }
@@ -104,4 +108,20 @@ fn a_standby_refuses_a_log_that_was_altered() {
     let mut standby = rig.task::<Reservations>(MemoryStore::default());
     let refused = Refused::BrokenChain { offset: altered };
     assert_eq!(catch_up(&rig, &mut standby), Err(Exit::Refused(refused)));
+}
+
+#[test]
+fn a_standby_comes_back_for_a_record_that_a_reader_was_not_shown() {
+    let rig = Rig::with_drop(2);
+    let mut owner = rig.task::<Reservations>(MemoryStore::default());
+    (1..=3).for_each(|buyer| rig.append(START, &place(buyer)));
+    rig.run(&mut owner).unwrap();
+    let mut standby = rig.task::<Reservations>(MemoryStore::default());
+    let last = rig.broker.lock().decisions.iter().rposition(Option::is_some).unwrap();
+    let hidden = rig.broker.lock().decisions[last].take();
+    catch_up(&rig, &mut standby).unwrap();
+    rig.broker.lock().decisions[last] = hidden;
+
+    rig.run(&mut standby).unwrap();
+    assert_eq!(rig.assert_sound().orders.len(), 3);
 }
