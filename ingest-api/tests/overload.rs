@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod keys;
+
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -16,6 +18,8 @@ use schemas::units::Millis;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
+
+use keys::{ED25519, ED25519_PUBLIC};
 
 type Held = Arc<Mutex<Vec<oneshot::Sender<Result<i64, AppendError>>>>>;
 
@@ -51,16 +55,9 @@ impl Archive for NoArchive {
     }
 }
 
-const SIGNING_KEY: &str = "-----BEGIN PRIVATE KEY-----
-MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
------END PRIVATE KEY-----";
-const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
-MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
------END PUBLIC KEY-----";
-
 fn router(log: &SilentLog, in_flight_max: usize) -> axum::Router {
     ingest_api::router(Settings {
-        verifier: Verifier::new(&[PUBLIC_KEY.to_owned()]).unwrap(),
+        verifier: Verifier::new(&[ED25519_PUBLIC.to_owned()]).unwrap(),
         intake: Intake::new(Arc::new(log.clone()), 1, (1, 3), in_flight_max),
         window: Arc::new(Window::new(1)),
         archive: Arc::new(NoArchive),
@@ -73,7 +70,7 @@ fn order(key: &str) -> Request<Body> {
     let now = platform::clock::now_ms() / 1_000;
     let claims =
         serde_json::json!({"sub": UserId([5; 16]).to_string(), "iat": now, "exp": now + 60});
-    let signing = jsonwebtoken::EncodingKey::from_ed_pem(SIGNING_KEY.as_bytes()).unwrap();
+    let signing = jsonwebtoken::EncodingKey::from_ed_pem(ED25519.as_bytes()).unwrap();
     let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
     let token = jsonwebtoken::encode(&header, &claims, &signing).unwrap();
     Request::post(format!("/drops/{}/orders", DropId([1; 16])))

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod keys;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,12 +15,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use schemas::ids::UserId;
 use serde_json::{Value, json};
 
-const ED25519: &str = "-----BEGIN PRIVATE KEY-----
-MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
------END PRIVATE KEY-----";
-const ED25519_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
-MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
------END PUBLIC KEY-----";
+use keys::{ED25519, ED25519_PUBLIC};
+
 const P256: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgLg9otkMVqTtIEEPi
 woZArrMbyHbrhFLQO5bSCJXP3/OhRANCAARveJImazLE2p7W4aiozQYiUDDih1UA

@@ -136,11 +136,7 @@ impl Owners {
             .iter()
             .filter(|(_, task)| task.thread.is_finished())
             .map(|(key, _)| *key)
-            .filter(|key| {
-                let statuses = lock(&self.statuses);
-                let state = statuses.get(key).map(|status| status.snapshot().state);
-                !matches!(state, Some(PartitionState::Refused(_)))
-            })
+            .filter(|key| !self.is_refused(*key))
             .collect();
         for key in ended.intersection(seen) {
             let mut running = lock(&self.running);
@@ -199,14 +195,14 @@ impl Owners {
     /// Whether every owned partition has refused: nothing is left to do.
     pub(crate) fn have_all_refused(&self) -> bool {
         let running = lock(&self.running);
-        let statuses = lock(&self.statuses);
         let mut owned =
             running.iter().filter(|(_, task)| task.orders.own.load(Ordering::Relaxed)).peekable();
-        let refused = |key: &Key| {
-            let state = statuses.get(key).map(|status| status.snapshot().state);
-            matches!(state, Some(PartitionState::Refused(_)))
-        };
-        owned.peek().is_some() && owned.all(|(key, _)| refused(key))
+        owned.peek().is_some() && owned.all(|(key, _)| self.is_refused(*key))
+    }
+
+    fn is_refused(&self, key: Key) -> bool {
+        let state = lock(&self.statuses).get(&key).map(|status| status.snapshot().state);
+        matches!(state, Some(PartitionState::Refused(_)))
     }
 
     /// Stands by until told to own the partition, then owns it, until told to stop.

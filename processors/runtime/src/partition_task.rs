@@ -322,6 +322,20 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// # Errors
     /// [`Exit`]: this task is over.
     pub fn step(&mut self, now: Millis) -> Result<Wake, Exit> {
+        self.attempt(now, |task| match task.phase {
+            Phase::Recovering { .. } | Phase::Standby { .. } => {
+                task.recover(now).map(|()| Wake::Now)
+            }
+            Phase::Running => task.decide_next(now),
+        })
+    }
+
+    /// Does `work`, unless the pause after a failure is not over yet. A failure begins a pause, each longer than the last.
+    fn attempt(
+        &mut self,
+        now: Millis,
+        work: impl FnOnce(&mut Self) -> Result<Wake, Stop>,
+    ) -> Result<Wake, Exit> {
         let pause = match self.phase {
             Phase::Recovering { not_before, .. } if now < not_before => {
                 return Ok(Wake::At(not_before));
@@ -329,16 +343,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             Phase::Recovering { pause, .. } => pause,
             Phase::Running | Phase::Standby { .. } => RECOVERY_PAUSE_MIN,
         };
-        let stopped = match self.phase {
-            Phase::Recovering { .. } | Phase::Standby { .. } => {
-                self.recover(now).map(|()| Wake::Now)
-            }
-            Phase::Running => self.decide_next(now),
-        };
-        match stopped {
-            Ok(wake) => Ok(wake),
-            Err(stop) => self.stopped(stop, pause, now),
-        }
+        work(self).or_else(|stop| self.stopped(stop, pause, now))
     }
 
     /// Awaits the transaction in flight: the last step of a task that is asked to stop. Without it the next owner's

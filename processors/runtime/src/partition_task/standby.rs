@@ -7,7 +7,7 @@
 use model::Processor;
 use schemas::units::Millis;
 
-use super::{Exit, PartitionTask, Phase, RECOVERY_PAUSE_MIN, Stop, Wake};
+use super::{Exit, PartitionTask, Phase, Stop, Wake};
 use crate::log::Log;
 use crate::status::PartitionState;
 use crate::store::Store;
@@ -23,18 +23,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// # Errors
     /// [`Exit`]: this task is over.
     pub fn stand_by(&mut self, now: Millis) -> Result<Wake, Exit> {
-        let pause = match self.phase {
-            Phase::Recovering { not_before, .. } if now < not_before => {
-                return Ok(Wake::At(not_before));
-            }
-            Phase::Recovering { pause, .. } => pause,
-            Phase::Running | Phase::Standby { .. } => RECOVERY_PAUSE_MIN,
-        };
-        match self.follow() {
-            Ok(true) => Ok(Wake::Now),
-            Ok(false) => Ok(Wake::At(now.after(PAUSE))),
-            Err(stop) => self.stopped(stop, pause, now),
-        }
+        self.attempt(now, |task| {
+            let has_more = task.follow()?;
+            Ok(if has_more { Wake::Now } else { Wake::At(now.after(PAUSE)) })
+        })
     }
 
     /// Returns whether there is more to fold.
