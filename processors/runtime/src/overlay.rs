@@ -13,20 +13,78 @@ use crate::defect::{Defect, is_on};
 use crate::memory_store::MemoryStore;
 use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
 
-/// A row as one transaction has it.
-struct Held<R> {
-    row: Option<Arc<R>>,
-    is_changed: bool,
+/// A row as one transaction has it; `None` for one that is not there.
+type Known<R> = Option<Arc<R>>;
+
+/// What one transaction knows of a key.
+enum Held<R> {
+    /// As the store or the transaction before has it.
+    Read(Known<R>),
+    /// Put or deleted. It may change again, so it gets its bytes when the transaction ends.
+    Changed(Known<R>),
+    /// The first row of its key, which is rarely asked for again: only its bytes are kept, as this change of the batch.
+    Written(usize),
 }
 
-impl<R> Clone for Held<R> {
-    fn clone(&self) -> Self {
-        Self { row: self.row.clone(), is_changed: self.is_changed }
+/// What one transaction has read and changed.
+struct Generation<R> {
+    rows: FxHashMap<RowKey, Held<R>>,
+    batch: StoreBatch,
+}
+
+impl<R: Row> Generation<R> {
+    fn new() -> Self {
+        Self { rows: FxHashMap::default(), batch: StoreBatch::new(Position::start(String::new())) }
+    }
+
+    fn get(&self, key: &RowKey) -> Result<Option<Known<R>>, ReadFailed> {
+        match self.rows.get(key) {
+            None => Ok(None),
+            Some(Held::Read(row) | Held::Changed(row)) => Ok(Some(row.clone())),
+            Some(Held::Written(change)) => {
+                let (_, bytes) = self.batch.change(*change);
+                Ok(Some(bytes.map(|bytes| decoded(key, bytes)).transpose()?))
+            }
+        }
+    }
+
+    fn is_changed(&self, key: &RowKey) -> bool {
+        self.rows.get(key).is_some_and(|held| !matches!(held, Held::Read(_)))
+    }
+
+    fn write(&mut self, key: RowKey, row: &R) {
+        self.rows.insert(key, Held::Written(self.batch.len()));
+        self.batch.put(key.as_bytes(), |value| row.encode(value));
+    }
+
+    /// Gives the rows that have none yet their bytes.
+    fn write_changed(&mut self) {
+        for (key, held) in &self.rows {
+            match held {
+                Held::Changed(Some(row)) => {
+                    self.batch.put(key.as_bytes(), |value| row.encode(value));
+                }
+                Held::Changed(None) => self.batch.delete(key.as_bytes()),
+                Held::Read(_) | Held::Written(_) => {}
+            }
+        }
+    }
+
+    /// Ends with all changes in a batch. Room is left for another transaction, which is usually about as large.
+    fn take_batch(&mut self, position: Position) -> StoreBatch {
+        self.rows.clear();
+        let room = StoreBatch::with_room(Position::start(String::new()), self.batch.len());
+        let mut batch = std::mem::replace(&mut self.batch, room);
+        batch.position = position;
+        batch.shrink_to_fit();
+        batch
     }
 }
 
-/// Rows that one transaction has read and changed.
-type Generation<R> = FxHashMap<RowKey, Held<R>>;
+fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<Arc<R>, ReadFailed> {
+    let row = R::decode(key.tag(), bytes).map_err(|error| ReadFailed(error.to_string()))?;
+    Ok(Arc::new(row))
+}
 
 /// Rows, timers and queues of one partition, read through to its store. Timers and queues are whole in memory.
 ///
@@ -35,8 +93,7 @@ type Generation<R> = FxHashMap<RowKey, Held<R>>;
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
     current: RefCell<Generation<R>>,
-    /// Shared with the thread that encodes it.
-    on_its_way: Arc<Generation<R>>,
+    on_its_way: Generation<R>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
     queues: BTreeMap<QueueKey, RowKey>,
@@ -69,47 +126,13 @@ fn place_of(key: &[u8], value: &[u8]) -> Option<(QueueKey, RowKey)> {
     Some((QueueKey { queue, size: u32::from_be_bytes(*size), position }, row))
 }
 
-/// What one transaction changes, before it has its bytes.
-pub(crate) struct Changes<R> {
-    position: Position,
-    rows: Arc<Generation<R>>,
-    queues: FxHashMap<QueueKey, Option<RowKey>>,
-    timers: FxHashMap<Timer, bool>,
-}
-
-impl<R: Row> Changes<R> {
-    /// The changes as the store takes them. Needs nothing else, so another thread may do it.
-    pub(crate) fn encode(&self) -> StoreBatch {
-        let changed = || self.rows.iter().filter(|(_, held)| held.is_changed);
-        let mut batch = StoreBatch::with_room(self.position.clone(), changed().count());
-        for (key, held) in changed() {
-            match &held.row {
-                Some(row) => batch.put(key.as_bytes(), |value| row.encode(value)),
-                None => batch.delete(key.as_bytes()),
-            }
-        }
-        for (place, row) in &self.queues {
-            let key = queue_key(place);
-            match row {
-                Some(row) => batch.put(&key, |value| value.extend_from_slice(row.as_bytes())),
-                None => batch.delete(&key),
-            }
-        }
-        for (timer, is_open) in &self.timers {
-            let key = timer_key(timer);
-            if *is_open { batch.put(&key, |_| ()) } else { batch.delete(&key) }
-        }
-        batch
-    }
-}
-
 impl<R: Row, S: Store> Overlay<R, S> {
     /// Loads the open timers and the queues; rows are read when they are asked for.
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
             store,
-            current: RefCell::default(),
-            on_its_way: Arc::default(),
+            current: RefCell::new(Generation::new()),
+            on_its_way: Generation::new(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
             queues: BTreeMap::new(),
@@ -121,8 +144,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
-        self.current.get_mut().clear();
-        self.on_its_way = Arc::default();
+        *self.current.get_mut() = Generation::new();
+        self.on_its_way = Generation::new();
         self.timers.clear();
         self.timer_changes.clear();
         self.queues.clear();
@@ -164,8 +187,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
             RowChange::Put(row) => (row.key(), Some(row)),
             RowChange::Delete(key) => (key, None),
         };
-        let is_first = row.as_ref().is_some_and(|row| row.is_first());
-        let old = if is_first { None } else { self.get(&key)? };
+        let first = row.as_ref().filter(|row| row.is_first());
+        let old = if first.is_some() { None } else { self.get(&key)? };
         self.move_timer(
             old.as_ref().and_then(|row| row.timer()),
             row.as_ref().and_then(|row| row.timer()),
@@ -175,7 +198,11 @@ impl<R: Row, S: Store> Overlay<R, S> {
             old.as_ref().and_then(|row| row.queue()),
             row.as_ref().and_then(|row| row.queue()),
         );
-        self.current.get_mut().insert(key, Held { row, is_changed: true });
+        let current = self.current.get_mut();
+        match first {
+            Some(row) => current.write(key, row),
+            None => drop(current.rows.insert(key, Held::Changed(row))),
+        }
         Ok(())
     }
 
@@ -204,71 +231,70 @@ impl<R: Row, S: Store> Overlay<R, S> {
         }
     }
 
-    /// Ends a transaction: its changes, with the position they belong to. Until they are encoded and handed to
-    /// [`Overlay::write`], rows are read from memory. The changes taken before are handed over already.
-    pub(crate) fn take_changes(&mut self, position: Position) -> Changes<R> {
-        // Its room is kept, unless somebody still holds it.
-        let room = Arc::try_unwrap(std::mem::take(&mut self.on_its_way)).unwrap_or_default();
-        self.on_its_way = Arc::new(self.current.replace(room));
-        Changes {
-            position,
-            rows: self.on_its_way.clone(),
-            queues: std::mem::take(&mut self.queue_changes),
-            timers: std::mem::take(&mut self.timer_changes),
+    /// Ends a transaction: from here on it is on its way to the log, and the next one begins. The one before was written.
+    pub(crate) fn end_transaction(&mut self) {
+        let Self { current, on_its_way, queue_changes, timer_changes, .. } = self;
+        std::mem::swap(current.get_mut(), on_its_way);
+        on_its_way.write_changed();
+        for (place, row) in queue_changes.drain() {
+            let key = queue_key(&place);
+            match row {
+                Some(row) => on_its_way.batch.put(&key, |value| value.extend(row.as_bytes())),
+                None => on_its_way.batch.delete(&key),
+            }
+        }
+        for (timer, is_open) in timer_changes.drain() {
+            let key = timer_key(&timer);
+            if is_open {
+                on_its_way.batch.put(&key, |_| ());
+            } else {
+                on_its_way.batch.delete(&key);
+            }
         }
     }
 
-    /// Hands the changes of a committed transaction to the store, which shows them from now on.
-    pub(crate) fn write(&mut self, changes: StoreBatch) -> Result<(), StoreError> {
-        self.store.write(changes)?;
-        match Arc::get_mut(&mut self.on_its_way) {
-            Some(rows) => rows.clear(),
-            None => self.on_its_way = Arc::default(),
-        }
-        Ok(())
+    /// Hands the transaction that was on its way, and is committed, to the store, which shows its rows from now on.
+    pub(crate) fn write(&mut self, position: Position) -> Result<(), StoreError> {
+        let batch = self.on_its_way.take_batch(position);
+        self.store.write(batch)
     }
 
-    /// Takes the changes and hands them over.
+    /// Ends a transaction that is committed, and hands it over.
     pub(crate) fn flush(&mut self, position: Position) -> Result<(), StoreError> {
-        let changes = self.take_changes(position).encode();
-        self.write(changes)
+        self.end_transaction();
+        self.write(position)
     }
 
     /// What memory knows of a row. One found in an older transaction is held by this one too: the next look is short.
-    fn in_memory(&self, key: &RowKey) -> Option<Held<R>> {
-        if let Some(held) = self.current.borrow().get(key) {
-            return Some(held.clone());
+    fn in_memory(&self, key: &RowKey) -> Result<Option<Known<R>>, ReadFailed> {
+        if let Some(row) = self.current.borrow().get(key)? {
+            return Ok(Some(row));
         }
-        let held = self.on_its_way.get(key)?.clone();
-        self.hold(*key, held.row.clone());
-        Some(held)
+        let found = self.on_its_way.get(key)?;
+        if let Some(row) = &found {
+            self.hold(*key, row.clone());
+        }
+        Ok(found)
     }
 
-    fn hold(&self, key: RowKey, row: Option<Arc<R>>) {
-        self.current.borrow_mut().insert(key, Held { row, is_changed: false });
+    fn hold(&self, key: RowKey, row: Known<R>) {
+        self.current.borrow_mut().rows.insert(key, Held::Read(row));
     }
 
     fn is_changed(&self, key: &RowKey) -> bool {
-        let changed = |rows: &Generation<R>| rows.get(key).is_some_and(|held| held.is_changed);
-        changed(&self.current.borrow()) || changed(&self.on_its_way)
+        self.current.borrow().is_changed(key) || self.on_its_way.is_changed(key)
     }
 }
 
 impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed> {
         let past = is_on(Defect::ReadPastTheOverlay) && self.is_changed(key);
-        if let Some(held) = self.in_memory(key).filter(|_| !past) {
-            return Ok(held.row);
+        if let Some(row) = self.in_memory(key)?.filter(|_| !past) {
+            return Ok(row);
         }
-        let failed = |error: &dyn std::fmt::Display| ReadFailed(error.to_string());
-        let bytes = self.store.get(key.as_bytes()).map_err(|error| failed(&error))?;
-        let row = match bytes {
-            None => None,
-            Some(bytes) => {
-                let row = R::decode(key.tag(), &bytes).map_err(|error| failed(&error))?;
-                Some(Arc::new(row))
-            }
-        };
+        let bytes =
+            self.store.get(key.as_bytes()).map_err(|error| ReadFailed(error.to_string()))?;
+        let row = bytes.map(|bytes| decoded(key, &bytes)).transpose()?;
         if !past {
             self.hold(*key, row.clone());
         }
@@ -287,16 +313,15 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     ) -> Result<Vec<RowKey>, ReadFailed> {
         let is_after = |key: &RowKey| after.is_none_or(|after| key > after);
         let mut keys = BTreeSet::new();
-        let mut take = |rows: &Generation<R>| {
-            let changed = rows.iter().filter(|(_, held)| held.is_changed);
-            for (key, held) in changed
-                .filter(|(key, _)| key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key))
-            {
-                if held.row.is_some() {
-                    keys.insert(*key)
-                } else {
-                    keys.remove(key)
-                };
+        let mut take = |generation: &Generation<R>| {
+            let is_wanted =
+                |key: &RowKey| key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key);
+            for (key, held) in generation.rows.iter().filter(|(key, _)| is_wanted(key)) {
+                match held {
+                    Held::Read(_) => {}
+                    Held::Changed(None) => drop(keys.remove(key)),
+                    Held::Changed(Some(_)) | Held::Written(_) => drop(keys.insert(*key)),
+                }
             }
         };
         take(&self.on_its_way);

@@ -38,7 +38,7 @@ use schemas::units::Millis;
 use crate::log::{Log, LogError};
 use crate::overlay::Overlay;
 use crate::status::PartitionState;
-use crate::store::{Position, Store, StoreBatch, StoreError};
+use crate::store::{Position, Store, StoreError};
 use crate::worker::Worker;
 
 use fold::Piece;
@@ -228,9 +228,11 @@ impl Phase {
     const START: Self = Self::Recovering { not_before: Millis(0), pause: RECOVERY_PAUSE_MIN };
 }
 
-/// A submitted transaction whose commit has not been awaited. Its rows are with [`PartitionTask::encoding`].
+/// A submitted transaction whose commit has not been awaited. Its rows are on their way in the overlay.
 struct InFlight {
     decisions: u64,
+    /// After its last decision; the offset is known with the commit.
+    position: Position,
 }
 
 /// One outstanding tick at a time.
@@ -258,8 +260,6 @@ pub struct PartitionTask<P: Processor, L, S> {
     pending: VecDeque<Waiting<P::Command>>,
     /// Reads a backlog's next intents while the ones before are decided.
     reading: Worker<VecDeque<Waiting<P::Command>>>,
-    /// Encodes a backlog's rows while the log takes their decisions.
-    encoding: Worker<StoreBatch>,
     /// Reads decisions in recovery while the ones before are folded.
     verifying: Worker<Piece<P::Body>>,
     is_drained: bool,
@@ -293,7 +293,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             in_flight: None,
             pending: VecDeque::new(),
             reading: settings.batching.worker("intent-reader"),
-            encoding: settings.batching.worker("row-encoder"),
             verifying: settings.batching.worker("chain-verifier"),
             is_drained: false,
             ticks: Ticks::new(),

@@ -121,6 +121,12 @@ impl StoreBatch {
         self.ends.push((self.bytes.len(), None));
     }
 
+    /// Gives back the room that was not needed.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// Changes in it.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,6 @@
 //! A thread beside an owner. What a backlog's owner need not do itself is done while it decides: a transaction is sent
-//! and committed, the next intents are taken from the log and read, rows get their bytes. In recovery decisions are read
-//! and held against the chain while the ones before are applied.
+//! and committed, the next intents are taken from the log and read. In recovery decisions are read and held against the
+//! chain while the ones before are applied.
 
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 

@@ -81,7 +81,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         }
         let is_backlog = batch.records.len() >= self.settings.batching.backlog_min;
         if !batch.records.is_empty() {
-            self.submit(batch.records, is_backlog)?;
+            self.submit(batch.records)?;
         }
         let Some(why) = batch.stalled else {
             if !is_backlog {
@@ -97,29 +97,27 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     /// Sends a transaction off. Its rows stay in the overlay.
-    fn submit(&mut self, records: Vec<OutgoingDecision>, is_backlog: bool) -> Result<(), Stop> {
+    fn submit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
         let decisions = records.len() as u64;
         self.log.submit(records)?;
-        let changes = self.overlay.take_changes(self.position.clone());
+        self.overlay.end_transaction();
         if is_on(Defect::StoreBeforeCommit) {
-            self.overlay.write(changes.encode())?;
+            self.overlay.write(self.position.clone())?;
         }
-        self.encoding.start_if(is_backlog, move || Ok(changes.encode()));
-        self.in_flight = Some(InFlight { decisions });
+        self.in_flight = Some(InFlight { decisions, position: self.position.clone() });
         Ok(())
     }
 
     /// Log, then store: the store never runs ahead of a committed transaction.
     pub(super) fn finish(&mut self) -> Result<(), Stop> {
-        let Some(InFlight { decisions }) = self.in_flight.take() else {
+        let Some(InFlight { decisions, mut position }) = self.in_flight.take() else {
             return Ok(());
         };
         let next_decision_offset = self.log.await_commit()?;
-        let mut changes = self.encoding.outcome().expect("what is in flight is being encoded")?;
         self.position.next_decision_offset = next_decision_offset;
-        changes.position.next_decision_offset = next_decision_offset;
-        let (seq, next) = (changes.position.seq, changes.position.next_intent_offset);
-        self.overlay.write(changes)?;
+        position.next_decision_offset = next_decision_offset;
+        let (seq, next) = (position.seq, position.next_intent_offset);
+        self.overlay.write(position)?;
         self.settings.status.update(|snapshot| {
             (snapshot.seq, snapshot.next_intent_offset) = (seq, next);
             snapshot.transactions += 1;

@@ -1,7 +1,7 @@
 //! The gap between store and log: decisions that are folded into the store, not made again.
 //!
-//! Where there are many, the owner takes a piece from the log and applies the piece before the last, while one thread
-//! decodes the last piece and holds it against the chain, and another encodes the rows of what was applied before.
+//! Where there are many, the owner takes a piece from the log and applies the piece before the last, while a thread
+//! decodes the last piece and holds it against the chain.
 
 use std::ops::Range;
 
@@ -81,12 +81,11 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 unwritten += piece.decisions.len();
                 self.fold_piece(piece, log_id)?;
                 if unwritten >= FOLD_RECORDS {
-                    self.write_behind()?;
+                    self.overlay.flush(self.position.clone())?;
                     unwritten = 0;
                 }
             }
             if let Some(end) = end {
-                self.write_encoded()?;
                 if unwritten > 0 {
                     self.overlay.flush(self.position.clone())?;
                 }
@@ -100,21 +99,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let is_many = records.len() >= THREAD_RECORDS_MIN;
         self.verifying
             .start_if(is_many, move || Ok(verify_piece::<P>(&schemas, &records, next, last)));
-    }
-
-    /// Hands over the rows of the piece before, and starts to encode those of this one.
-    fn write_behind(&mut self) -> Result<(), Stop> {
-        self.write_encoded()?;
-        let changes = self.overlay.take_changes(self.position.clone());
-        self.encoding.start(move || Ok(changes.encode()));
-        Ok(())
-    }
-
-    fn write_encoded(&mut self) -> Result<(), Stop> {
-        match self.encoding.outcome() {
-            Some(changes) => Ok(self.overlay.write(changes?)?),
-            None => Ok(()),
-        }
     }
 
     fn fold_piece(&mut self, piece: Piece<P::Body>, log_id: &str) -> Result<(), Stop> {

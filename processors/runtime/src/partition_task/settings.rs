@@ -21,7 +21,7 @@ pub struct Batching {
     /// smaller one is awaited at once, because there somebody waits for each, and because transactions that follow
     /// one another within a few milliseconds are turned away by the coordinator.
     pub backlog_min: usize,
-    /// Whether a backlog's intents are read, its rows encoded, and a long gap verified by threads of their own.
+    /// Whether a backlog's intents are read, and a long gap verified, by threads of their own.
     pub threads: bool,
 }
 
