@@ -12,6 +12,9 @@ use rustc_hash::FxBuildHasher;
 /// A key with its value; `None` where it is deleted.
 pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
 
+/// The first byte of a key names its table.
+const TABLES: usize = 256;
+
 /// Where the latest change of a key is.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -39,12 +42,29 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).expect("a file is written long before 2^32 changes")
 }
 
-/// Orders most keys without a look at their bytes: keys of a table differ in the bytes that follow its tag.
-fn leading_bytes(key: &[u8]) -> u64 {
-    let mut leading = [0; 8];
-    let length = key.len().min(8);
-    leading[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(leading)
+/// How long the bytes are that the keys of each table have in common.
+fn common_lengths(changes: &[Change<'_>]) -> [usize; TABLES] {
+    let mut prefixes = [None; TABLES];
+    for (key, _) in changes {
+        let prefix: &mut &[u8] = prefixes[table_of(key)].get_or_insert(key);
+        let common = prefix.iter().zip(*key).take_while(|(one, other)| one == other).count();
+        *prefix = &prefix[..common];
+    }
+    prefixes.map(|prefix| prefix.map_or(0, <[u8]>::len))
+}
+
+fn table_of(key: &[u8]) -> usize {
+    key.first().copied().map_or(0, usize::from)
+}
+
+/// Its table, and the seven bytes after what all keys of the table begin with: of random ids they tell nearly all apart.
+fn telling_bytes(key: &[u8], common_lengths: &[usize; TABLES]) -> u64 {
+    let table = table_of(key);
+    let mut telling = [0; 8];
+    let rest = &key[common_lengths[table]..];
+    let length = rest.len().min(7);
+    telling[1..=length].copy_from_slice(&rest[..length]);
+    ((table as u64) << 56) | u64::from_be_bytes(telling)
 }
 
 impl Recent {
@@ -94,12 +114,19 @@ impl Recent {
 
     /// The latest change of every key, in key order.
     pub(super) fn in_key_order(&self) -> Vec<Change<'_>> {
-        let leading = |place: &Place| (leading_bytes(self.change(place).0), *place);
-        let mut places: Vec<_> = self.latest.iter().map(leading).collect();
-        places.sort_unstable_by(|(leading, place), (other_leading, other)| {
-            let whole = || self.change(place).0.cmp(self.change(other).0);
-            leading.cmp(other_leading).then_with(whole)
+        // One after the other, as they lie in memory: in the order of the table, each would be a cache miss.
+        let changes: Vec<Change<'_>> = self.batches.iter().flat_map(StoreBatch::changes).collect();
+        let key_of = |at: u32| changes[at as usize].0;
+        let common_lengths = common_lengths(&changes);
+        let telling = |(key, _): &Change<'_>| telling_bytes(key, &common_lengths);
+        let mut order: Vec<(u64, u32)> = changes.iter().map(telling).zip(0..).collect();
+        order.sort_unstable_by(|(telling, at), (other_telling, other)| {
+            let whole = || key_of(*at).cmp(key_of(*other));
+            telling.cmp(other_telling).then_with(whole).then(other.cmp(at)) // the latest first
         });
-        places.into_iter().map(|(_, place)| self.change(&place)).collect()
+        order.dedup_by(|(telling, at), (latest_telling, latest)| {
+            telling == latest_telling && key_of(*at) == key_of(*latest)
+        });
+        order.into_iter().map(|(_, at)| changes[at as usize]).collect()
     }
 }
