@@ -113,21 +113,34 @@ fn too_short() -> AvroError {
 
 #[inline]
 fn write_number(value: i64, buffer: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    if rest < 0x80 {
-        return buffer.push(rest.to_le_bytes()[0]);
+    let bits = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    if bits < 0x80 {
+        return buffer.push(bits.to_le_bytes()[0]);
     }
-    let (mut bytes, mut length) = ([0; NUMBER_LENGTH_MAX], 0);
-    while rest >= 0x80 {
-        bytes[length] = rest.to_le_bytes()[0] | 0x80;
-        rest >>= 7;
-        length += 1;
+    if bits >> 56 != 0 {
+        return write_long_number(bits, buffer);
     }
-    bytes[length] = rest.to_le_bytes()[0];
+    // Seven bits to a byte without a loop, whose end the processor cannot foresee: two halves of 28 bits, four of 14,
+    // eight of 7. Then the bit that says that more bytes come, in all of them but the last.
+    let halves = (bits & 0x0fff_ffff) | (bits & 0x00ff_ffff_f000_0000) << 4;
+    let quarters = (halves & 0x0000_3fff_0000_3fff) | (halves & 0x0fff_c000_0fff_c000) << 2;
+    let eighths = (quarters & 0x007f_007f_007f_007f) | (quarters & 0x3f80_3f80_3f80_3f80) << 1;
+    let length = (70 - bits.leading_zeros()) as usize / 7;
+    let more = 0x8080_8080_8080_8080 >> (8 * (9 - length));
     // All of them, then back: copying a length that is not known beforehand is a call, which costs more than the number.
-    let end = buffer.len() + length + 1;
-    buffer.extend_from_slice(&bytes);
+    let end = buffer.len() + length;
+    buffer.extend_from_slice(&u64::to_le_bytes(eighths | more));
     buffer.truncate(end);
+}
+
+/// More than 56 bits.
+#[cold]
+fn write_long_number(mut bits: u64, buffer: &mut Vec<u8>) {
+    while bits >= 0x80 {
+        buffer.push(bits.to_le_bytes()[0] | 0x80);
+        bits >>= 7;
+    }
+    buffer.push(bits.to_le_bytes()[0]);
 }
 
 #[inline]
