@@ -44,7 +44,7 @@ impl Fold {
                     self.waiting.remove(&place);
                 }
             }
-            self.orders.insert(order.order_id, order.clone());
+            self.orders.insert(order.order_id, OrderRow::clone(order));
         }
         self.buyers.extend(body.buyers.iter().map(|row| ((row.drop_id, row.user_id), row.clone())));
         self.commands.extend(body.commands.iter().map(|row| ((row.drop_id, row.key), *row)));

@@ -33,7 +33,7 @@ pub fn check(
         }
     }
     let put = body.stocks.iter().map(|stock| (stock.drop_id, stock.variant_id));
-    let moved = body.orders.iter().flat_map(keys);
+    let moved = body.orders.iter().flat_map(|order| keys(order));
     for key in put.chain(moved).collect::<BTreeSet<_>>() {
         let (reserved, sold) = before.0.get(&key).copied().unwrap_or_default();
         if let Some(stock) = fold.stocks.get(&key)

@@ -3,7 +3,6 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench")]
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use model::{Processor, QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Stamp};
@@ -29,10 +28,10 @@ const ORDERS: u32 = 10_000;
 
 /// Rows in a hash map; nobody waits in this bench, so queues are empty.
 #[derive(Clone, Default)]
-struct HashRows(FxHashMap<RowKey, Arc<StateRow>>);
+struct HashRows(FxHashMap<RowKey, StateRow>);
 
 impl Rows<StateRow> for HashRows {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<StateRow>>, ReadFailed> {
+    fn get(&self, key: &RowKey) -> Result<Option<StateRow>, ReadFailed> {
         Ok(self.0.get(key).cloned())
     }
 

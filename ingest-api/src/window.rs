@@ -300,7 +300,7 @@ impl State {
     ) {
         let Some(body) = &decision.body else { return };
         for row in &body.orders {
-            self.note_order(row.order_id, OrderSeen::Row { versions: vec![Arc::new(row.clone())] });
+            self.note_order(row.order_id, OrderSeen::Row { versions: vec![row.clone()] });
             woken.extend(self.order_waiters.remove(&row.order_id).into_iter().flatten());
         }
         let keyless =

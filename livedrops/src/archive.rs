@@ -67,10 +67,10 @@ impl StoreArchive {
             if let Some(StateRow::Stock(stock)) =
                 get(reservation_rows::stock_key(drop, variant.variant_id))?
             {
-                stocks.push(stock);
+                stocks.push(*stock);
             }
         }
-        Ok(Some(DropState { drop: row, stocks }))
+        Ok(Some(DropState { drop: Arc::unwrap_or_clone(row), stocks }))
     }
 }
 
@@ -80,7 +80,7 @@ impl Archive for StoreArchive {
         let key = reservation_rows::order_key(order);
         let found = self.get::<StateRow>(ProcessorName::Reservations, partition, &key);
         let found = found.map(|row| match row {
-            Some(StateRow::Order(row)) => Some(row),
+            Some(StateRow::Order(row)) => Some(Arc::unwrap_or_clone(row)),
             _ => None,
         });
         Box::pin(std::future::ready(found))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -81,7 +82,7 @@ fn follow(context: &ViewContext, tell: &Sender<Heard>) -> Result<(), String> {
             Ok(decision) => {
                 for order in decision.body.into_iter().flat_map(|body| body.orders) {
                     if order.operation.is_some() {
-                        asked.insert(order.order_id, order);
+                        asked.insert(order.order_id, Arc::unwrap_or_clone(order));
                     } else {
                         asked.remove(&order.order_id);
                     }
@@ -102,7 +103,8 @@ fn follow(context: &ViewContext, tell: &Sender<Heard>) -> Result<(), String> {
         let records = tail.poll(POLL_MAX, RECORDS_MAX).map_err(|error| error.to_string())?;
         let mut rows = Vec::new();
         for record in records {
-            rows.extend(decoded(&record.value)?.body.into_iter().flat_map(|body| body.orders));
+            let orders = decoded(&record.value)?.body.into_iter().flat_map(|body| body.orders);
+            rows.extend(orders.map(Arc::unwrap_or_clone));
         }
         if !rows.is_empty() {
             tell.blocking_send(Heard::Rows(rows)).map_err(gone)?;

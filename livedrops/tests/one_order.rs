@@ -10,6 +10,7 @@
 mod harness;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clickhouse_views::facts_of;
@@ -105,9 +106,9 @@ async fn one_order_leaves_the_same_bytes_at_every_station() {
     decision.header.intent_id = Some(IntentId([7; 16]));
     (decision.header.log_time, decision.header.decided_at, decision.chain) =
         (TIME, TIME, FIRST_LINK);
-    let row = &mut decision.body.as_mut().unwrap().orders[0];
+    let row = Arc::make_mut(&mut decision.body.as_mut().unwrap().orders[0]);
     fixed_times(row);
-    let row = StateRow::Order(row.clone());
+    let row = StateRow::from(row.clone());
     let mut bytes = value[..framing::HEADER_LENGTH].to_vec();
     avro::ORDER_DECISION.encode(&decision, &mut bytes);
     write!(text, "\norder-decisions, framed Avro, chain blank\n{}", hex(&bytes)).unwrap();

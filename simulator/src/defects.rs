@@ -29,7 +29,7 @@ struct Tampered<'a> {
 }
 
 impl Rows<StateRow> for Tampered<'_> {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<StateRow>>, ReadFailed> {
+    fn get(&self, key: &RowKey) -> Result<Option<StateRow>, ReadFailed> {
         let row = self.rows.get(key)?;
         let places = matches!(self.command, Some(Command::Place { .. }));
         let hidden = match key.tag() {
@@ -40,11 +40,10 @@ impl Rows<StateRow> for Tampered<'_> {
         if hidden {
             return Ok(None);
         }
-        Ok(row.map(|row| match row.as_ref() {
-            StateRow::Drop(drop) if is_on(Defect::LowStockOffByOne) => {
-                let mut drop = drop.clone();
-                drop.low_stock_threshold.0 += 1;
-                Arc::new(StateRow::Drop(drop))
+        Ok(row.map(|row| match row {
+            StateRow::Drop(mut drop) if is_on(Defect::LowStockOffByOne) => {
+                Arc::make_mut(&mut drop).low_stock_threshold.0 += 1;
+                StateRow::Drop(drop)
             }
             _ => row,
         }))
@@ -98,7 +97,7 @@ fn tampered_body(mut body: OrderBody, timer: Option<&Timer>) -> OrderBody {
             }
         }
     }
-    for order in &mut body.orders {
+    for order in body.orders.iter_mut().map(Arc::make_mut) {
         if is_on(Defect::CaptureBeforeConfirm)
             && let Some(operation) = &mut order.operation
             && operation.kind == ProviderOperationKind::Authorise
@@ -148,7 +147,7 @@ impl Processor for Defective {
         if let Command::Place { order, .. } = &mut command
             && is_on(Defect::IgnoreTheRequestHash)
             && let Some(StateRow::Order(first)) =
-                rows.get(&reservations::rows::order_key(order.order_id))?.as_deref()
+                rows.get(&reservations::rows::order_key(order.order_id))?
         {
             order.request_hash = first.request_hash;
         }

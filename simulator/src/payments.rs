@@ -2,6 +2,7 @@
 //! the money, which the end of the run is held against.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use auditor::Fold;
 use auditor::ledger::{Charge, ChargeState};
@@ -32,10 +33,10 @@ pub(crate) struct Payments {
 
 impl Payments {
     /// Takes order rows in log order.
-    pub(crate) fn read(&mut self, orders: &[OrderRow]) {
+    pub(crate) fn read(&mut self, orders: &[Arc<OrderRow>]) {
         for order in orders {
             if order.operation.is_some() {
-                self.wanted.insert(order.order_id, order.clone());
+                self.wanted.insert(order.order_id, OrderRow::clone(order));
             } else {
                 self.wanted.remove(&order.order_id);
             }

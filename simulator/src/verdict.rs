@@ -101,11 +101,11 @@ pub(crate) fn judge(
 
 /// The rows a store must hold.
 pub(crate) fn rows_of(fold: &Fold) -> Vec<StateRow> {
-    let drops = fold.drops.values().cloned().map(StateRow::Drop);
-    let stocks = fold.stocks.values().copied().map(StateRow::Stock);
-    let orders = fold.orders.values().cloned().map(StateRow::Order);
-    let buyers = fold.buyers.values().cloned().map(StateRow::Buyer);
-    let commands = fold.commands.values().copied().map(StateRow::Command);
-    let works = fold.continuations.values().copied().map(StateRow::Continuation);
+    let drops = fold.drops.values().cloned().map(StateRow::from);
+    let stocks = fold.stocks.values().copied().map(StateRow::from);
+    let orders = fold.orders.values().cloned().map(StateRow::from);
+    let buyers = fold.buyers.values().cloned().map(StateRow::from);
+    let commands = fold.commands.values().copied().map(StateRow::from);
+    let works = fold.continuations.values().copied().map(StateRow::from);
     drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(works).collect()
 }

@@ -28,11 +28,11 @@ fn set(
     stamp: Stamp,
 ) -> Result<Decided<FollowBody>, ReadFailed> {
     let known = rows.get(&follow_key(creator_id, user_id))?;
-    let was_following = matches!(known.as_deref(), Some(StateRow::Follow(row)) if row.following);
+    let was_following = matches!(known, Some(StateRow::Follow(row)) if row.following);
     if was_following == following {
         return Ok(Decided { outcome: Outcome::Replayed, body: None });
     }
-    let followers = match rows.get(&creator_key(creator_id))?.as_deref() {
+    let followers = match rows.get(&creator_key(creator_id))? {
         Some(StateRow::Creator(row)) => row.followers,
         _ => Units(0),
     };

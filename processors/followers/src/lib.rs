@@ -7,7 +7,7 @@ pub mod decide;
 pub mod rows;
 pub mod topology;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use model::{
     Decided, Intent, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
@@ -68,7 +68,7 @@ impl Processor for Followers {
     fn changes(body: FollowBody) -> impl Iterator<Item = RowChange<StateRow>> {
         let follows = body.follows.into_iter().map(StateRow::Follow);
         let rows = follows.chain(body.creators.into_iter().map(StateRow::Creator));
-        rows.map(Arc::new).map(RowChange::Put)
+        rows.map(RowChange::Put)
     }
 
     fn record_key(body: &FollowBody) -> Option<[u8; 16]> {

@@ -39,7 +39,7 @@ impl World {
 
     fn followers(&self, creator: u8) -> i64 {
         let key = followers::rows::creator_key(CreatorId([creator; 16]));
-        match self.0.get(&key).unwrap().as_deref() {
+        match self.0.get(&key).unwrap() {
             Some(StateRow::Creator(row)) => row.followers.0,
             _ => 0,
         }
@@ -53,7 +53,7 @@ fn a_repeated_follow_changes_nothing_and_keeps_its_date() {
     assert_eq!(world.send(1, 1, true, 20), Outcome::Replayed);
     let key = followers::rows::follow_key(CreatorId([1; 16]), UserId([1; 16]));
     let row = world.0.get(&key).unwrap().unwrap();
-    assert!(matches!(row.as_ref(), StateRow::Follow(row) if row.since == Millis(10)));
+    assert!(matches!(row, StateRow::Follow(row) if row.since == Millis(10)));
     assert_eq!(
         world.send(1, 2, false, 30),
         Outcome::Replayed,

@@ -1,14 +1,13 @@
 //! Rows in a map: state without a store, for tests, benches and replays in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 
 /// Rows, and the timers and queues they imply.
 #[derive(Clone, Debug)]
 pub struct MapRows<R> {
-    rows: BTreeMap<RowKey, Arc<R>>,
+    rows: BTreeMap<RowKey, R>,
     timers: BTreeSet<Timer>,
     queues: BTreeMap<QueueKey, RowKey>,
 }
@@ -30,8 +29,7 @@ impl<R: Row> MapRows<R> {
             self.timers.extend(row.timer());
             self.queues.extend(row.queue().map(|place| (place, key)));
         }
-        let (timer, place) =
-            (row.as_ref().and_then(|row| row.timer()), row.as_ref().and_then(|row| row.queue()));
+        let (timer, place) = (row.as_ref().and_then(R::timer), row.as_ref().and_then(R::queue));
         let old = match row {
             Some(row) => self.rows.insert(key, row),
             None => self.rows.remove(&key),
@@ -53,12 +51,12 @@ impl<R: Row> MapRows<R> {
 
     /// Every row in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&RowKey, &R)> {
-        self.rows.iter().map(|(key, row)| (key, row.as_ref()))
+        self.rows.iter()
     }
 }
 
 impl<R: Row> Rows<R> for MapRows<R> {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed> {
+    fn get(&self, key: &RowKey) -> Result<Option<R>, ReadFailed> {
         Ok(self.rows.get(key).cloned())
     }
 

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 
 use schemas::avro::AvroError;
 use schemas::units::Millis;
@@ -131,7 +130,7 @@ impl Timer {
     }
 }
 
-/// A row of a processor's state.
+/// A row of a processor's state. Cheap to clone: what is large in it is shared.
 pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
     /// Where it lives.
     fn key(&self) -> RowKey;
@@ -170,7 +169,7 @@ pub trait Rows<R: Row> {
     ///
     /// # Errors
     /// [`ReadFailed`] where the store cannot answer; the decision must not be made without it.
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed>;
+    fn get(&self, key: &RowKey) -> Result<Option<R>, ReadFailed>;
 
     /// The first place at or after `from` in the queue that `from` names, and whose it is.
     fn next_in_queue(&self, from: &QueueKey) -> Option<(QueueKey, RowKey)>;
@@ -191,8 +190,8 @@ pub trait Rows<R: Row> {
 /// What a decision does to the rows.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RowChange<R> {
-    /// The row is this from now on. Shared from the start: state holds it as it comes, nobody moves it again.
-    Put(Arc<R>),
+    /// The row is this from now on.
+    Put(R),
     /// The row is gone.
     Delete(RowKey),
 }

@@ -2,6 +2,7 @@
 //! batch only the last image of a row counts, because one statement cannot touch a row twice.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemas::follow::{CreatorRow, FollowBody, FollowRow};
 use schemas::order::{
@@ -214,7 +215,7 @@ pub(crate) async fn put_orders(
     connection: &mut PgConnection,
     batch: &[Placed<OrderBody>],
 ) -> Result<(), ViewError> {
-    let rows: Vec<(i64, &OrderRow)> =
+    let rows: Vec<(i64, &Arc<OrderRow>)> =
         last_images(batch, |body| body.orders.as_slice(), |row| row.order_id);
     if rows.is_empty() {
         return Ok(());
@@ -250,7 +251,7 @@ pub(crate) async fn put_orders(
     .bind(column(&rows, |row| row.decided_at.0))
     .bind(column(&rows, |row| ms(row.hold_expires_at)))
     .bind(column(&rows, |row| row.held_order_id.map(Uuid::from)))
-    .bind(column(&rows, lines_json))
+    .bind(column(&rows, |row| lines_json(row)))
     .bind(column(&rows, |row| row.intent_offset))
     .bind(column(&rows, |row| ms(row.offer_expires_at)))
     .bind(column(&rows, |row| row.payments.last().map(|payment| payment.state.as_str())))

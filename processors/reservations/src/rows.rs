@@ -13,22 +13,44 @@ use schemas::topics::ORDER_DECISIONS;
 
 use crate::topology::tag;
 
-/// A row of any of the six tables.
+/// A row of any of the six tables. A pointer: rows are half a kilobyte, and every place that one is moved through costs
+/// as much as a rule.
 #[derive(Clone, PartialEq, Debug)]
 pub enum StateRow {
     /// Terms and status of a drop.
-    Drop(DropRow),
+    Drop(Arc<DropRow>),
     /// Units of a variant.
-    Stock(StockRow),
+    Stock(Arc<StockRow>),
     /// An order.
-    Order(OrderRow),
+    Order(Arc<OrderRow>),
     /// Units of a buyer.
-    Buyer(BuyerRow),
+    Buyer(Arc<BuyerRow>),
     /// A creator command that was carried out.
-    Command(CommandRow),
+    Command(Arc<CommandRow>),
     /// Work to go on with.
-    Continuation(ContinuationRow),
+    Continuation(Arc<ContinuationRow>),
 }
+
+macro_rules! shared {
+    ($($table:ident: $row:ty),+) => {$(
+        impl From<$row> for StateRow {
+            fn from(row: $row) -> Self {
+                Self::$table(Arc::new(row))
+            }
+        }
+
+        impl From<Arc<$row>> for StateRow {
+            fn from(row: Arc<$row>) -> Self {
+                Self::$table(row)
+            }
+        }
+    )+};
+}
+
+shared!(
+    Drop: DropRow, Stock: StockRow, Order: OrderRow, Buyer: BuyerRow, Command: CommandRow,
+    Continuation: ContinuationRow
+);
 
 /// Key of a drop row.
 #[must_use]
@@ -147,12 +169,12 @@ impl Row for StateRow {
 
     fn encode(&self, buffer: &mut Vec<u8>) {
         match self {
-            Self::Drop(row) => CODECS.drop.encode(row, buffer),
-            Self::Stock(row) => CODECS.stock.encode(row, buffer),
-            Self::Order(row) => CODECS.order.encode(row, buffer),
-            Self::Buyer(row) => CODECS.buyer.encode(row, buffer),
-            Self::Command(row) => CODECS.command.encode(row, buffer),
-            Self::Continuation(row) => CODECS.continuation.encode(row, buffer),
+            Self::Drop(row) => CODECS.drop.encode(row.as_ref(), buffer),
+            Self::Stock(row) => CODECS.stock.encode(row.as_ref(), buffer),
+            Self::Order(row) => CODECS.order.encode(row.as_ref(), buffer),
+            Self::Buyer(row) => CODECS.buyer.encode(row.as_ref(), buffer),
+            Self::Command(row) => CODECS.command.encode(row.as_ref(), buffer),
+            Self::Continuation(row) => CODECS.continuation.encode(row.as_ref(), buffer),
         }
     }
 
@@ -169,24 +191,19 @@ impl Row for StateRow {
     }
 }
 
-/// What a decision does to the rows. One after the other, not as a list, and shared at once: a row is half a kilobyte,
-/// and every place that it is moved through costs as much as a rule.
+/// What a decision does to the rows, one after the other.
 pub fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
-    let drops = shared(body.drops, StateRow::Drop);
-    let stocks = shared(body.stocks, StateRow::Stock);
-    let orders = shared(body.orders, StateRow::Order);
-    let buyers = shared(body.buyers, StateRow::Buyer);
-    let commands = shared(body.commands, StateRow::Command);
-    let continuations = shared(body.continuations, StateRow::Continuation);
+    let drops = body.drops.into_iter().map(StateRow::from);
+    let stocks = body.stocks.into_iter().map(StateRow::from);
+    let orders = body.orders.into_iter().map(StateRow::from);
+    let buyers = body.buyers.into_iter().map(StateRow::from);
+    let commands = body.commands.into_iter().map(StateRow::from);
+    let continuations = body.continuations.into_iter().map(StateRow::from);
     let rows = drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(continuations);
     let finished = body.finished.into_iter().map(continuation_key);
     let gone =
         finished.chain(body.archived.into_iter().flat_map(|archived| archived_keys(*archived)));
     rows.map(RowChange::Put).chain(gone.map(RowChange::Delete))
-}
-
-fn shared<T>(rows: Vec<T>, table: impl Fn(T) -> StateRow) -> impl Iterator<Item = Arc<StateRow>> {
-    rows.into_iter().map(move |row| Arc::new(table(row)))
 }
 
 fn archived_keys(archived: ArchivedRows) -> impl Iterator<Item = RowKey> {
@@ -212,29 +229,15 @@ fn wrong_table(key: RowKey) -> ReadFailed {
     ReadFailed(format!("row {key:?} is not of the table its key names"))
 }
 
-/// A drop row that is read, not changed: the hot path does not copy titles and variants.
-pub(crate) struct DropRef(Arc<StateRow>);
-
-impl std::ops::Deref for DropRef {
-    type Target = DropRow;
-
-    fn deref(&self) -> &DropRow {
-        match self.0.as_ref() {
-            StateRow::Drop(row) => row,
-            _ => unreachable!("`view_drop` checked the table"),
-        }
-    }
-}
-
-/// The drop, if it was scheduled, for reading.
+/// The drop, if it was scheduled, for reading: the hot path does not copy titles and variants.
 pub(crate) fn view_drop(
     rows: &dyn Rows<StateRow>,
     drop: DropId,
-) -> Result<Option<DropRef>, ReadFailed> {
+) -> Result<Option<Arc<DropRow>>, ReadFailed> {
     let key = drop_key(drop);
     match rows.get(&key)? {
         None => Ok(None),
-        Some(row) if matches!(row.as_ref(), StateRow::Drop(_)) => Ok(Some(DropRef(row))),
+        Some(StateRow::Drop(row)) => Ok(Some(row)),
         Some(_) => Err(wrong_table(key)),
     }
 }
@@ -244,9 +247,9 @@ macro_rules! reader {
         $(#[$doc])*
         pub(crate) fn $name(rows: &dyn Rows<StateRow>, $($argument: $kind),+) -> Result<Option<$row>, ReadFailed> {
             let key = $key;
-            match rows.get(&key)?.as_deref() {
+            match rows.get(&key)? {
                 None => Ok(None),
-                Some(StateRow::$variant(row)) => Ok(Some(row.clone())),
+                Some(StateRow::$variant(row)) => Ok(Some(Arc::unwrap_or_clone(row))),
                 Some(_) => Err(wrong_table(key)),
             }
         }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 use rustc_hash::FxHashMap;
@@ -14,7 +13,7 @@ use crate::memory_store::MemoryStore;
 use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
 
 /// A row as one transaction has it; `None` for one that is not there.
-type Known<R> = Option<Arc<R>>;
+type Known<R> = Option<R>;
 
 /// What one transaction knows of a key.
 enum Held<R> {
@@ -81,9 +80,8 @@ impl<R: Row> Generation<R> {
     }
 }
 
-fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<Arc<R>, ReadFailed> {
-    let row = R::decode(key.tag(), bytes).map_err(|error| ReadFailed(error.to_string()))?;
-    Ok(Arc::new(row))
+fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<R, ReadFailed> {
+    R::decode(key.tag(), bytes).map_err(|error| ReadFailed(error.to_string()))
 }
 
 /// Rows, timers and queues of one partition, read through to its store. Timers and queues are whole in memory.
@@ -189,15 +187,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
         };
         let first = row.as_ref().filter(|row| row.is_first());
         let old = if first.is_some() { None } else { self.get(&key)? };
-        self.move_timer(
-            old.as_ref().and_then(|row| row.timer()),
-            row.as_ref().and_then(|row| row.timer()),
-        );
-        self.move_place(
-            key,
-            old.as_ref().and_then(|row| row.queue()),
-            row.as_ref().and_then(|row| row.queue()),
-        );
+        self.move_timer(old.as_ref().and_then(R::timer), row.as_ref().and_then(R::timer));
+        self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));
         let current = self.current.get_mut();
         match first {
             Some(row) => current.write(key, row),
@@ -287,7 +278,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
 }
 
 impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
-    fn get(&self, key: &RowKey) -> Result<Option<Arc<R>>, ReadFailed> {
+    fn get(&self, key: &RowKey) -> Result<Option<R>, ReadFailed> {
         let past = is_on(Defect::ReadPastTheOverlay) && self.is_changed(key);
         if let Some(row) = self.in_memory(key)?.filter(|_| !past) {
             return Ok(row);
@@ -347,9 +338,7 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
 pub fn state_hash_of_rows<R: Row>(rows: impl IntoIterator<Item = R>) -> Result<String, StoreError> {
     let mut overlay = Overlay::<R, MemoryStore>::open(MemoryStore::default())?;
     for row in rows {
-        overlay
-            .apply(RowChange::Put(Arc::new(row)))
-            .map_err(|ReadFailed(why)| StoreError::Failed(why))?;
+        overlay.apply(RowChange::Put(row)).map_err(|ReadFailed(why)| StoreError::Failed(why))?;
     }
     overlay.flush(Position::start(String::new()))?;
     state_hash(&overlay.store)

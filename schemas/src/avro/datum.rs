@@ -7,6 +7,8 @@
 //! version of a schema is read by the library, which compares the two. A test holds these bytes against those of two
 //! independent encoders (Apache Avro 1.12 specification, "Binary Encoding").
 
+use std::sync::Arc;
+
 use compact_str::CompactString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -259,17 +261,23 @@ impl<T: Datum> Datum for Option<T> {
     }
 }
 
-impl<T: Datum> Datum for Box<T> {
-    #[inline]
-    fn write(&self, buffer: &mut Vec<u8>) {
-        T::write(self, buffer);
-    }
+macro_rules! pointers {
+    ($($pointer:ident),+) => {$(
+        impl<T: Datum> Datum for $pointer<T> {
+            #[inline]
+            fn write(&self, buffer: &mut Vec<u8>) {
+                T::write(self, buffer);
+            }
 
-    #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
-        T::read(reader).map(Self::new)
-    }
+            #[inline]
+            fn read(reader: &mut Reader<'_>) -> Result<Self, AvroError> {
+                T::read(reader).map(Self::new)
+            }
+        }
+    )+};
 }
+
+pointers!(Box, Arc);
 
 impl<T: Datum> Datum for Vec<T> {
     #[inline]

@@ -1,6 +1,9 @@
 //! What a decision says and the rows it leaves behind.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::avro::words;
 use crate::ids::{DropId, Hash, OrderId, UserId, VariantId};
@@ -15,8 +18,8 @@ pub struct OrderBody {
     pub refusal: Option<Refusal>,
     /// Copy of an order row as it is; never applied.
     pub answer: Option<Box<OrderRow>>,
-    /// Order rows to put.
-    pub orders: Vec<OrderRow>,
+    /// Order rows to put; mostly one. Shared from the start: who decides, keeps or shows a row does not copy it.
+    pub orders: SmallVec<[Arc<OrderRow>; 1]>,
     /// Drop rows to put.
     pub drops: Vec<DropRow>,
     /// Stock rows to put.
@@ -46,7 +49,7 @@ impl OrderBody {
     /// The order that the decision is about, where it is about one: as it leaves it, or as it answers with it.
     #[must_use]
     pub fn order(&self) -> Option<&OrderRow> {
-        self.orders.first().or(self.answer.as_deref())
+        self.orders.first().map(AsRef::as_ref).or(self.answer.as_deref())
     }
 }
 

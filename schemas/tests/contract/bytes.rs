@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::Arc;
 
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
@@ -155,7 +156,7 @@ fn what_version_2_wrote_is_read_as_it_was_meant() {
     let decision: Decision<OrderBody> = released("order_decision.v2", "order-decisions-value", 2);
     let mut expected = samples::order_row();
     expected.payments[0].reference = None;
-    assert_eq!(decision.body.unwrap().orders, vec![expected]);
+    assert_eq!(decision.body.unwrap().orders[..], [Arc::new(expected)]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! One fully filled and one bare record per topic.
 
+use std::sync::Arc;
+
 use schemas::decision::{
     Decision, DecisionHeader, FIRST_LINK, Genesis, Outcome, OwnerStarted, PinnedSchema, Undecodable,
 };
@@ -185,7 +187,7 @@ pub(crate) fn full_order_decision() -> Decision<OrderBody> {
             drop_status: Some(DropStatus::Upcoming),
         }),
         answer: Some(Box::new(order_row())),
-        orders: vec![order_row()],
+        orders: [Arc::new(order_row())].into(),
         drops: vec![DropRow {
             drop_id: DROP,
             creator_id: CreatorId([6; 16]),

@@ -56,7 +56,7 @@ fn check(
     let keys = rows.keys_after(&order_prefix(drop), after.as_ref(), CHECKED_PER_RECORD)?;
     for key in &keys {
         let order = rows.get(key)?;
-        if let Some(StateRow::Order(order)) = order.as_deref()
+        if let Some(StateRow::Order(order)) = &order
             && order.drop_id == drop.drop_id
             && !is_settled(order)
         {
@@ -106,7 +106,7 @@ fn delete(
     let mut left = DELETED_PER_RECORD - orders.len();
     // Another drop's orders may share the four bytes; they stay.
     for key in &orders {
-        if let Some(StateRow::Order(order)) = rows.get(key)?.as_deref()
+        if let Some(StateRow::Order(order)) = rows.get(key)?
             && order.drop_id == drop.drop_id
         {
             archived.orders.push(order.order_id);

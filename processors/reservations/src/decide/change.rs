@@ -3,6 +3,8 @@
 //! Stock and buyer counters are never moved by hand: each is a function of (order row before, order row after),
 //! so that no rule can release twice or forget to.
 
+use std::sync::Arc;
+
 use model::{ReadFailed, Rows, Stamp};
 use schemas::ids::{DropId, OrderId, UserId, VariantId};
 use schemas::limits::ROWS_PER_DECISION_MAX;
@@ -87,7 +89,7 @@ impl<'a> Change<'a> {
         if keeps_buyers(drop) {
             self.move_buyer(before, &after)?;
         }
-        self.body.orders.push(after);
+        self.body.orders.push(Arc::new(after));
         Ok(())
     }
 
@@ -309,7 +311,7 @@ pub(super) fn order(rows: &dyn Rows<StateRow>, id: OrderId) -> Result<OrderRow, 
 pub(super) fn drop_of(
     rows: &dyn Rows<StateRow>,
     order: &OrderRow,
-) -> Result<rows::DropRef, ReadFailed> {
+) -> Result<Arc<DropRow>, ReadFailed> {
     rows::view_drop(rows, order.drop_id)?
         .ok_or_else(|| ReadFailed(format!("order {} has no drop", order.order_id)))
 }

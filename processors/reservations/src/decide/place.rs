@@ -6,6 +6,8 @@
 //! `unknown_drop`, `archived`, and `not_open` of an upcoming or paused drop, so that an early click costs
 //! nothing. With `ifSoldOut: waitlist` the last two become a place in the queue, where the drop has one.
 
+use std::sync::Arc;
+
 use model::{Decided, ReadFailed, Rows, Stamp};
 use schemas::decision::Outcome;
 use schemas::ids::{DropId, OrderId, UserId, VariantId};
@@ -15,7 +17,7 @@ use schemas::order::{
     OrderRowLine, OrderStatus, PlaceOrder, Reason, Refusal, StockRow,
 };
 use schemas::units::{Millis, MinorUnits, Units};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::change::{Change, keeps_buyers};
 use super::{WHOLE_LIFE, changed, key_reused, payments, refusal, refused, replayed, stock};
@@ -178,7 +180,11 @@ impl Wanted<'_> {
             drop_status: (reason == Reason::NotOpen).then_some(self.drop.status),
             ..refusal(reason)
         };
-        let body = OrderBody { refusal: Some(refusal), orders: vec![row], ..OrderBody::default() };
+        let body = OrderBody {
+            refusal: Some(refusal),
+            orders: smallvec![Arc::new(row)],
+            ..OrderBody::default()
+        };
         Decided { outcome: Outcome::Refused, body: Some(body) }
     }
 }

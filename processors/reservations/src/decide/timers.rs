@@ -14,14 +14,14 @@ pub(crate) fn fire(
     timer: &Timer,
     stamp: Stamp,
 ) -> Result<Option<OrderBody>, ReadFailed> {
-    let row = rows.get(&timer.row)?.map(Arc::unwrap_or_clone);
+    let row = rows.get(&timer.row)?;
     let Some(row) = row.filter(|row| row.timer() == Some(*timer)) else {
         return Ok(None);
     };
     match row {
-        StateRow::Drop(drop) => drop_is_due(rows, drop, stamp),
+        StateRow::Drop(drop) => drop_is_due(rows, Arc::unwrap_or_clone(drop), stamp),
         StateRow::Order(order) => lapsed(rows, &order, stamp).map(Some),
-        StateRow::Continuation(work) => offers::go_on(rows, work, stamp).map(Some),
+        StateRow::Continuation(work) => offers::go_on(rows, *work, stamp).map(Some),
         StateRow::Stock(_) | StateRow::Buyer(_) | StateRow::Command(_) => Ok(None),
     }
 }

@@ -55,7 +55,7 @@ fn a_final_refusal_is_replayed_but_an_early_click_costs_nothing() {
     let mut world = World::with_drop(|_| {});
     let early = world.send(Millis(START.0 - 1), place(ANNA, "key", &[(SMALL, 1)]));
     assert_eq!(reason(&early), Some(Reason::NotOpen));
-    assert_eq!(early.body.as_ref().unwrap().orders, vec![]);
+    assert_eq!(early.body.as_ref().unwrap().orders[..], []);
     let now = world.send(START, place(ANNA, "key", &[(SMALL, 1)]));
     assert_eq!(order(&now).status, OrderStatus::Reserved);
     let greedy = world.send(START, place(BEN, "key", &[(SMALL, 7)]));

@@ -96,7 +96,7 @@ impl World {
                 if let RowChange::Put(row) = &change {
                     let mut bytes = Vec::new();
                     row.encode(&mut bytes);
-                    assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), **row);
+                    assert_eq!(StateRow::decode(row.key().tag(), &bytes).unwrap(), *row);
                 }
                 self.rows.apply(change);
             }
@@ -148,14 +148,14 @@ impl World {
     }
 
     fn row(&self, key: RowKey) -> StateRow {
-        Arc::unwrap_or_clone(self.rows.get(&key).unwrap().unwrap())
+        self.rows.get(&key).unwrap().unwrap()
     }
 
     /// The order as it is now.
     pub(crate) fn order(&self, user: UserId, key: &str) -> OrderRow {
         let row = self.row(order_key(OrderId::derive(DROP, user, key)));
         let StateRow::Order(order) = row else { panic!("not an order") };
-        order
+        Arc::unwrap_or_clone(order)
     }
 
     pub(crate) fn status(&self, user: UserId, key: &str) -> OrderStatus {
@@ -165,7 +165,7 @@ impl World {
     pub(crate) fn stock(&self, variant: VariantId) -> StockRow {
         let row = self.row(stock_key(DROP, variant));
         let StateRow::Stock(stock) = row else { panic!("no stock") };
-        stock
+        *stock
     }
 
     pub(crate) fn rows(&self) -> &MapRows<StateRow> {
@@ -177,8 +177,8 @@ impl World {
     }
 
     pub(crate) fn find_order(&self, id: OrderId) -> Option<OrderRow> {
-        match self.rows.get(&order_key(id)).unwrap().as_deref() {
-            Some(StateRow::Order(order)) => Some(order.clone()),
+        match self.rows.get(&order_key(id)).unwrap() {
+            Some(StateRow::Order(order)) => Some(Arc::unwrap_or_clone(order)),
             _ => None,
         }
     }
