@@ -38,12 +38,6 @@ macro_rules! shared {
                 Self::$table(Arc::new(row))
             }
         }
-
-        impl From<Arc<$row>> for StateRow {
-            fn from(row: Arc<$row>) -> Self {
-                Self::$table(row)
-            }
-        }
     )+};
 }
 
@@ -195,7 +189,7 @@ impl Row for StateRow {
 pub fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
     let drops = body.drops.into_iter().map(StateRow::from);
     let stocks = body.stocks.into_iter().map(StateRow::from);
-    let orders = body.orders.into_iter().map(StateRow::from);
+    let orders = body.orders.into_iter().map(StateRow::Order);
     let buyers = body.buyers.into_iter().map(StateRow::from);
     let commands = body.commands.into_iter().map(StateRow::from);
     let continuations = body.continuations.into_iter().map(StateRow::from);

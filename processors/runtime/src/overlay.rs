@@ -1,6 +1,10 @@
 //! Rows as of the last decision made, over a store of committed ones: every read of a decision goes through
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,12 +32,13 @@ enum Held<R> {
 /// What one transaction has read and changed.
 struct Generation<R> {
     rows: FxHashMap<RowKey, Held<R>>,
+    /// Its position is set when it is taken.
     batch: StoreBatch,
 }
 
 impl<R: Row> Generation<R> {
     fn new() -> Self {
-        Self { rows: FxHashMap::default(), batch: StoreBatch::new(Position::start(String::new())) }
+        Self { rows: FxHashMap::default(), batch: StoreBatch::new(no_position()) }
     }
 
     fn get(&self, key: &RowKey) -> Result<Option<Known<R>>, ReadFailed> {
@@ -51,13 +56,13 @@ impl<R: Row> Generation<R> {
         self.rows.get(key).is_some_and(|held| !matches!(held, Held::Read(_)))
     }
 
-    fn write(&mut self, key: RowKey, row: &R) {
+    fn encode_first(&mut self, key: RowKey, row: &R) {
         self.rows.insert(key, Held::Written(self.batch.len()));
         self.batch.put(key.as_bytes(), |value| row.encode(value));
     }
 
     /// Gives the rows that have none yet their bytes.
-    fn write_changed(&mut self) {
+    fn encode_changed(&mut self) {
         for (key, held) in &self.rows {
             match held {
                 Held::Changed(Some(row)) => {
@@ -72,12 +77,16 @@ impl<R: Row> Generation<R> {
     /// Ends with all changes in a batch. Room is left for another transaction, which is usually about as large.
     fn take_batch(&mut self, position: Position) -> StoreBatch {
         self.rows.clear();
-        let room = StoreBatch::with_room(Position::start(String::new()), self.batch.len());
+        let room = StoreBatch::sized_like(&self.batch, no_position());
         let mut batch = std::mem::replace(&mut self.batch, room);
         batch.position = position;
         batch.shrink_to_fit();
         batch
     }
+}
+
+fn no_position() -> Position {
+    Position::start(String::new())
 }
 
 fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<R, ReadFailed> {
@@ -191,7 +200,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
         self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));
         let current = self.current.get_mut();
         match first {
-            Some(row) => current.write(key, row),
+            Some(row) => current.encode_first(key, row),
             None => drop(current.rows.insert(key, Held::Changed(row))),
         }
         Ok(())
@@ -225,8 +234,9 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Ends a transaction: from here on it is on its way to the log, and the next one begins. The one before was written.
     pub(crate) fn end_transaction(&mut self) {
         let Self { current, on_its_way, queue_changes, timer_changes, .. } = self;
+        debug_assert!(on_its_way.batch.is_empty() || is_on(Defect::KeepTheBatchAfterAnAbort));
         std::mem::swap(current.get_mut(), on_its_way);
-        on_its_way.write_changed();
+        on_its_way.encode_changed();
         for (place, row) in queue_changes.drain() {
             let key = queue_key(&place);
             match row {

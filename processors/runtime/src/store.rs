@@ -79,9 +79,6 @@ impl Position {
     }
 }
 
-/// Most keys and rows together are shorter.
-const ROW_BYTES: usize = 256;
-
 /// A write that happens as a whole or not at all. Keys and values lie in one buffer: a batch of a hot drop has tens of
 /// thousands of them, and they are freed by another thread than made them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,14 +94,13 @@ impl StoreBatch {
     /// A batch without rows.
     #[must_use]
     pub fn new(position: Position) -> Self {
-        Self::with_room(position, 0)
+        Self { position, bytes: Vec::new(), ends: Vec::new() }
     }
 
-    /// A batch without rows, with room for so many of a usual length.
-    #[must_use]
-    pub fn with_room(position: Position, rows: usize) -> Self {
-        let (bytes, ends) = (Vec::with_capacity(rows * ROW_BYTES), Vec::with_capacity(rows));
-        Self { position, bytes, ends }
+    /// A batch without rows, with room for those of another.
+    pub(crate) fn sized_like(other: &Self, position: Position) -> Self {
+        let bytes = Vec::with_capacity(other.bytes.len());
+        Self { position, bytes, ends: Vec::with_capacity(other.ends.len()) }
     }
 
     /// Puts a key with the value that `write` appends to the buffer.

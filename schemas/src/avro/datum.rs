@@ -331,6 +331,9 @@ mod tests {
         for number in shifted.flat_map(|n| [n, -n, n - 1]).chain([i64::MIN, i64::MAX]) {
             let mut bytes = Vec::new();
             number.write(&mut bytes);
+            let mut one_by_one = Vec::new();
+            write_long_number(((number << 1) ^ (number >> 63)).cast_unsigned(), &mut one_by_one);
+            assert_eq!(bytes, one_by_one);
             assert_eq!(read::<i64>(&bytes).unwrap(), number);
             assert!(read::<i64>(&bytes[..bytes.len() - 1]).is_err(), "{number} cut off");
         }

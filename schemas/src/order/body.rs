@@ -18,7 +18,7 @@ pub struct OrderBody {
     pub refusal: Option<Refusal>,
     /// Copy of an order row as it is; never applied.
     pub answer: Option<Box<OrderRow>>,
-    /// Order rows to put; mostly one. Shared from the start: who decides, keeps or shows a row does not copy it.
+    /// Order rows to put; mostly one. Shared from the start: the overlay and the window take the pointer.
     pub orders: SmallVec<[Arc<OrderRow>; 1]>,
     /// Drop rows to put.
     pub drops: Vec<DropRow>,

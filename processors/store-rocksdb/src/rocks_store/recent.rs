@@ -42,7 +42,7 @@ fn number(index: usize) -> u32 {
     u32::try_from(index).expect("a file is written long before 2^32 changes")
 }
 
-/// How long the bytes are that the keys of each table have in common.
+/// How long the bytes are that all keys of a table begin with.
 fn common_lengths(changes: &[Change<'_>]) -> [usize; TABLES] {
     let mut prefixes = [None; TABLES];
     for (key, _) in changes {
@@ -57,7 +57,8 @@ fn table_of(key: &[u8]) -> usize {
     key.first().copied().map_or(0, usize::from)
 }
 
-/// Its table, and the seven bytes after what all keys of the table begin with: of random ids they tell nearly all apart.
+/// A key's table, and the seven bytes after what all keys of the table begin with. They sort as the keys do, and tell
+/// nearly all apart where what follows is random: orders, and the buyers of one drop.
 fn telling_bytes(key: &[u8], common_lengths: &[usize; TABLES]) -> u64 {
     let table = table_of(key);
     let mut telling = [0; 8];
@@ -114,8 +115,9 @@ impl Recent {
 
     /// The latest change of every key, in key order.
     pub(super) fn in_key_order(&self) -> Vec<Change<'_>> {
-        // One after the other, as they lie in memory: in the order of the table, each would be a cache miss.
-        let changes: Vec<Change<'_>> = self.batches.iter().flat_map(StoreBatch::changes).collect();
+        // One after the other, as they lie in memory: in the order of the hash table, each would be a cache miss.
+        let mut changes = Vec::with_capacity(self.batches.iter().map(StoreBatch::len).sum());
+        changes.extend(self.batches.iter().flat_map(StoreBatch::changes));
         let key_of = |at: u32| changes[at as usize].0;
         let common_lengths = common_lengths(&changes);
         let telling = |(key, _): &Change<'_>| telling_bytes(key, &common_lengths);

@@ -109,12 +109,12 @@ fn write_file(
     file.finish()
 }
 
-/// Changes lie in memory as they came, so in key order every one of them is waited for, line by line. Asked for
+/// Changes lie in memory as they came, so in key order every one of them is waited for, mostly several times. Asked for
 /// together they are waited for together.
 fn bring_near(changes: &[Change<'_>]) {
     let parts = changes.iter().flat_map(|(key, value)| [*key, value.unwrap_or_default()]);
     let lines = parts.flat_map(|part| part.iter().step_by(CACHE_LINE_BYTES));
-    std::hint::black_box(lines.fold(0, |all, byte| all ^ byte));
+    std::hint::black_box(lines.fold(0, |all, byte| all ^ byte)); // else nobody needs to look
 }
 
 /// Brings a file back into memory. The one who writes it tells the kernel to forget it as it goes, which cannot be

@@ -258,6 +258,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
+/// Keys that begin with one another, differ early, late or only in length, alone in their table and not.
+fn key(number: u8) -> Vec<u8> {
+    let zeros = [0; 7];
+    match number {
+        0 => vec![3],
+        1 => vec![3, 0],
+        2 => vec![3, 0, 0],
+        3 => vec![3, 1],
+        4 => [&[3][..], &zeros, &[1]].concat(),
+        5 => [&[3][..], &zeros, &[2]].concat(),
+        6 => [&[4][..], &[9; 32]].concat(),
+        7 => [&[4][..], &[9; 31], &[8]].concat(),
+        8 => vec![4, 9, 9],
+        9 => vec![0xf1, 1],
+        10 => vec![0xf1, 1, 0],
+        other => vec![other],
+    }
+}
+
 fn content(store: &dyn Store) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut rows = Vec::new();
     let mut take = |key: &[u8], value: &[u8]| {
@@ -280,8 +299,8 @@ proptest! {
         for (number, step) in (0..).zip(steps) {
             let mut batch = StoreBatch::new(Position { seq: number, ..Position::start("log-a".into()) });
             match step {
-                Step::Put(key, value) => batch.put(&[key], |buffer| buffer.push(value)),
-                Step::Delete(key) => batch.delete(&[key]),
+                Step::Put(number, value) => batch.put(&key(number), |buffer| buffer.push(value)),
+                Step::Delete(number) => batch.delete(&key(number)),
                 Step::Scan => prop_assert_eq!(content(&store), content(&expected)),
                 Step::Reopen => {
                     drop(store);
@@ -292,8 +311,8 @@ proptest! {
                 store.write(batch.clone()).unwrap();
                 expected.write(batch).unwrap();
             }
-            for key in 0..12 {
-                prop_assert_eq!(store.get(&[key]).unwrap(), expected.get(&[key]).unwrap());
+            for key in (0..12).map(key) {
+                prop_assert_eq!(store.get(&key).unwrap(), expected.get(&key).unwrap());
             }
             prop_assert_eq!(store.position().unwrap(), expected.position().unwrap());
         }

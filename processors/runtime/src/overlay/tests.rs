@@ -1,0 +1,177 @@
+//! An overlay over its store against rows in one map, whatever a row has gone through.
+
+use model::MapRows;
+use proptest::prelude::*;
+use schemas::avro::AvroError;
+
+use super::*;
+
+const TABLE: u8 = 7;
+const KEYS: u8 = 5;
+
+/// A row whose deadline and place in the queue follow from its value.
+#[derive(Clone, PartialEq, Debug)]
+struct Toy {
+    id: u8,
+    value: u8,
+    is_first: bool,
+}
+
+fn key(id: u8) -> RowKey {
+    RowKey::new(TABLE, &[&[id]])
+}
+
+impl Row for Toy {
+    fn key(&self) -> RowKey {
+        key(self.id)
+    }
+
+    fn timer(&self) -> Option<Timer> {
+        let deadline = Millis(i64::from(self.value));
+        self.value.is_multiple_of(3).then(|| Timer { deadline, kind: Timer::AT, row: self.key() })
+    }
+
+    fn queue(&self) -> Option<QueueKey> {
+        let place = place(u32::from(self.value % 5), i64::from(self.id));
+        self.value.is_multiple_of(4).then_some(place)
+    }
+
+    fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    fn encode(&self, buffer: &mut Vec<u8>) {
+        buffer.extend([self.id, self.value, u8::from(self.is_first)]);
+    }
+
+    fn decode(tag: u8, bytes: &[u8]) -> Result<Self, AvroError> {
+        let &[id, value, is_first] = bytes else { return Err(AvroError::new("three bytes")) };
+        assert_eq!(tag, TABLE);
+        Ok(Self { id, value, is_first: is_first == 1 })
+    }
+}
+
+fn place(size: u32, position: i64) -> QueueKey {
+    QueueKey { queue: RowKey::new(TABLE + 1, &[]), size, position }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The row says that it is the first, where it is and may.
+    Put {
+        id: u8,
+        value: u8,
+        says_first: bool,
+    },
+    Delete(u8),
+    Get(u8),
+    /// The transaction goes on its way, after the one before has arrived.
+    End,
+    Commit,
+    /// What was not committed is gone.
+    Abort,
+    Reopen,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0..KEYS, any::<u8>(), any::<bool>())
+            .prop_map(|(id, value, says_first)| Step::Put { id, value, says_first }),
+        3 => (0..KEYS).prop_map(Step::Delete),
+        3 => (0..KEYS).prop_map(Step::Get),
+        3 => Just(Step::End),
+        3 => Just(Step::Commit),
+        1 => Just(Step::Abort),
+        1 => Just(Step::Reopen),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+/// Rows as of the last decision, the last transaction sent, and the last one committed.
+#[derive(Default)]
+struct Expected {
+    now: MapRows<Toy>,
+    on_its_way: Option<MapRows<Toy>>,
+    committed: MapRows<Toy>,
+}
+
+struct Compared {
+    overlay: Overlay<Toy, MemoryStore>,
+    expected: Expected,
+}
+
+impl Compared {
+    fn apply(&mut self, change: RowChange<Toy>) {
+        self.overlay.apply(change.clone()).unwrap();
+        self.expected.now.apply(change);
+    }
+
+    fn commit(&mut self) {
+        if let Some(rows) = self.expected.on_its_way.take() {
+            self.overlay.write(Position::start("log".into())).unwrap();
+            self.expected.committed = rows;
+        }
+    }
+
+    fn abort(&mut self) {
+        self.expected.on_its_way = None;
+        self.expected.now = self.expected.committed.clone();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Put { id, value, says_first } => {
+                let is_first = says_first && self.expected.now.get(&key(id)).unwrap().is_none();
+                self.apply(RowChange::Put(Toy { id, value, is_first }));
+            }
+            Step::Delete(id) => self.apply(RowChange::Delete(key(id))),
+            Step::Get(id) => {
+                let expected = self.expected.now.get(&key(id)).unwrap();
+                assert_eq!(self.overlay.get(&key(id)).unwrap(), expected);
+            }
+            Step::End => {
+                self.commit();
+                self.overlay.end_transaction();
+                self.expected.on_its_way = Some(self.expected.now.clone());
+            }
+            Step::Commit => self.commit(),
+            Step::Abort => {
+                self.overlay.reset().unwrap();
+                self.abort();
+            }
+            Step::Reopen => {
+                self.overlay = Overlay::open(self.overlay.store.clone()).unwrap();
+                self.abort();
+            }
+        }
+    }
+
+    fn assert_alike(&self) {
+        let (overlay, expected) = (&self.overlay, &self.expected.now);
+        assert_eq!(overlay.first_timer(), expected.first_timer());
+        for size in 0..5 {
+            let from = place(size, 2);
+            assert_eq!(overlay.next_in_queue(&from), expected.next_in_queue(&from));
+        }
+        let table = RowKey::new(TABLE, &[]);
+        for (after, limit) in [(None, 9), (Some(key(1)), 2), (Some(key(3)), 9)] {
+            let keys = overlay.keys_after(&table, after.as_ref(), limit).unwrap();
+            assert_eq!(keys, expected.keys_after(&table, after.as_ref(), limit).unwrap());
+        }
+    }
+}
+
+proptest! {
+    /// A row may be new, new and changed again, deleted, asked for or not, in this transaction, the one on its way or
+    /// the store.
+    #[test]
+    fn rows_are_as_the_last_decision_left_them(steps in steps()) {
+        let overlay = Overlay::open(MemoryStore::default()).unwrap();
+        let mut compared = Compared { overlay, expected: Expected::default() };
+        for step in steps {
+            compared.take(step);
+            compared.assert_alike();
+        }
+        (0..KEYS).for_each(|id| compared.take(Step::Get(id)));
+    }
+}
