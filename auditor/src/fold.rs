@@ -31,6 +31,25 @@ pub struct Fold {
 }
 
 impl Fold {
+    /// Every row that a store must hold, in the form that the store's owner has for it.
+    pub fn rows<R>(&self) -> impl Iterator<Item = R>
+    where
+        R: From<DropRow>
+            + From<StockRow>
+            + From<OrderRow>
+            + From<BuyerRow>
+            + From<CommandRow>
+            + From<ContinuationRow>,
+    {
+        let drops = self.drops.values().cloned().map(R::from);
+        let stocks = self.stocks.values().copied().map(R::from);
+        let orders = self.orders.values().cloned().map(R::from);
+        let buyers = self.buyers.values().cloned().map(R::from);
+        let commands = self.commands.values().copied().map(R::from);
+        let works = self.continuations.values().copied().map(R::from);
+        drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(works)
+    }
+
     /// Puts and deletes what one decision says.
     pub fn apply(&mut self, body: &OrderBody) {
         self.drops.extend(body.drops.iter().map(|row| (row.drop_id, row.clone())));

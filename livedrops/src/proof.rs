@@ -258,7 +258,7 @@ impl Proof {
                 continue;
             }
             let found = state_hash(&store).map_err(Failure::check)?;
-            let expected = state_hash_of_rows(rows_of(fold)).map_err(Failure::check)?;
+            let expected = state_hash_of_rows(fold.rows::<StateRow>()).map_err(Failure::check)?;
             rows += 1;
             if found != expected {
                 let difference =
@@ -268,16 +268,6 @@ impl Proof {
         }
         Ok(ViewReport { rows, equal: true, difference: None })
     }
-}
-
-fn rows_of(fold: &Fold) -> Vec<StateRow> {
-    let drops = fold.drops.values().cloned().map(StateRow::from);
-    let stocks = fold.stocks.values().copied().map(StateRow::from);
-    let orders = fold.orders.values().cloned().map(StateRow::from);
-    let buyers = fold.buyers.values().cloned().map(StateRow::from);
-    let commands = fold.commands.values().copied().map(StateRow::from);
-    let works = fold.continuations.values().copied().map(StateRow::from);
-    drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(works).collect()
 }
 
 fn first_difference<T: PartialEq + std::fmt::Debug>(expected: &[T], found: &[T]) -> Option<String> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use auditor::{Fold, LoggedDecision, LoggedIntent};
-use reservations::rows::StateRow;
 use schemas::avro;
 use schemas::decision::Outcome;
 use schemas::framing;
@@ -97,15 +96,4 @@ pub(crate) fn judge(
     let is_poison = |logged: &&LoggedDecision| logged.decision.outcome == Outcome::Undecodable;
     let undecodable = decisions.iter().filter(is_poison).count() as u64;
     Judged { findings, fold: report.fold, decisions: decisions.len(), undecodable }
-}
-
-/// The rows a store must hold.
-pub(crate) fn rows_of(fold: &Fold) -> Vec<StateRow> {
-    let drops = fold.drops.values().cloned().map(StateRow::from);
-    let stocks = fold.stocks.values().copied().map(StateRow::from);
-    let orders = fold.orders.values().cloned().map(StateRow::from);
-    let buyers = fold.buyers.values().cloned().map(StateRow::from);
-    let commands = fold.commands.values().copied().map(StateRow::from);
-    let works = fold.continuations.values().copied().map(StateRow::from);
-    drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(works).collect()
 }

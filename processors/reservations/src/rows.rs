@@ -163,12 +163,12 @@ impl Row for StateRow {
 
     fn encode(&self, buffer: &mut Vec<u8>) {
         match self {
-            Self::Drop(row) => CODECS.drop.encode(row.as_ref(), buffer),
-            Self::Stock(row) => CODECS.stock.encode(row.as_ref(), buffer),
-            Self::Order(row) => CODECS.order.encode(row.as_ref(), buffer),
-            Self::Buyer(row) => CODECS.buyer.encode(row.as_ref(), buffer),
-            Self::Command(row) => CODECS.command.encode(row.as_ref(), buffer),
-            Self::Continuation(row) => CODECS.continuation.encode(row.as_ref(), buffer),
+            Self::Drop(row) => CODECS.drop.encode(row, buffer),
+            Self::Stock(row) => CODECS.stock.encode(row, buffer),
+            Self::Order(row) => CODECS.order.encode(row, buffer),
+            Self::Buyer(row) => CODECS.buyer.encode(row, buffer),
+            Self::Command(row) => CODECS.command.encode(row, buffer),
+            Self::Continuation(row) => CODECS.continuation.encode(row, buffer),
         }
     }
 

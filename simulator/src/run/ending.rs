@@ -112,7 +112,7 @@ where
 }
 
 fn compare_store(store: &MemoryStore, fold: &auditor::Fold, findings: &mut Vec<String>) {
-    let expected = state_hash_of_rows(verdict::rows_of(fold));
+    let expected = state_hash_of_rows(fold.rows::<StateRow>());
     let found = state_hash(store);
     if store.position().ok().flatten().is_some() && expected != found {
         findings.push("a store is not the fold of its log".into());
