@@ -19,8 +19,10 @@ use tokio::sync::oneshot;
 use crate::KafkaSettings;
 use gate::Gate;
 
-/// How long a producer outlives the appender at most: it belongs to the thread that serves its reports then.
-const REPORTS_POLL: Duration = Duration::from_millis(100);
+/// How long a producer outlives the appender at most: it belongs to the thread that serves its reports then. Not
+/// shorter: rdkafka 0.39 asks without a pause through the last millisecond of every poll, and two threads that poll for
+/// 100 ms were a third of an idle node's CPU time.
+const REPORTS_POLL: Duration = Duration::from_secs(1);
 /// How long those that waited are gathered into one request: usually longer than handing them over takes. What comes too
 /// late for a request is polled for (see `gate`).
 const GATHER_MS: &str = "1";
@@ -276,7 +278,7 @@ mod tests {
         assert_eq!(answers.iter().filter(unknown).count(), 5, "{answers:?}");
         assert_eq!(answers.iter().filter(not_written).count(), 2, "{answers:?}");
         let is_over = |_| {
-            std::thread::sleep(REPORTS_POLL);
+            std::thread::sleep(REPORTS_POLL / 10);
             producers.iter().all(|producer| producer.strong_count() == 0)
         };
         assert!((0..50).any(is_over), "a producer goes on");
