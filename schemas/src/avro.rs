@@ -137,6 +137,12 @@ impl Codec {
         &self.name
     }
 
+    /// Whether the bytes follow from this build's types alone.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.is_current
+    }
+
     /// Appends the datum of `value` to `buffer`.
     ///
     /// # Panics

@@ -14,6 +14,6 @@ mod row;
 mod stamp;
 
 pub use map_rows::MapRows;
-pub use processor::{Decided, Intent, Processor, Topology, UnreadableIntent};
+pub use processor::{Decided, Intent, LoneRow, Processor, Topology, UnreadableIntent};
 pub use row::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 pub use stamp::Stamp;

@@ -1,12 +1,13 @@
 use std::fmt::Debug;
+use std::ops::Range;
 
 use schemas::avro::{Codec, Datum};
-use schemas::decision::Outcome;
+use schemas::decision::{DecisionHeader, Outcome};
 use schemas::ids::IntentId;
 use schemas::topics::Topic;
 use schemas::units::Millis;
 
-use crate::{ReadFailed, Row, RowChange, Rows, Stamp, Timer};
+use crate::{ReadFailed, Row, RowChange, RowKey, Rows, Stamp, Timer};
 
 /// What a processor reads, writes and keeps. `topology.md` has these rows; a test compares.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +50,17 @@ pub struct Decided<B> {
     pub outcome: Outcome,
     /// Answer and post-images; `None` where there is nothing to say.
     pub body: Option<B>,
+}
+
+/// A decision that leaves one row and nothing else, with no more of it read than a fold needs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LoneRow {
+    /// The decision's.
+    pub header: DecisionHeader,
+    /// Of the row: it is the first of this key, has no timer and is in no queue.
+    pub key: RowKey,
+    /// Where the row's bytes are in the decision's datum.
+    pub bytes: Range<usize>,
 }
 
 /// The rules of one processor.
@@ -97,6 +109,13 @@ pub trait Processor: Send + Sync + 'static {
 
     /// The post-images of a decision, in the order in which they are applied.
     fn changes(body: Self::Body) -> impl Iterator<Item = RowChange<Self::Row>>;
+
+    /// The decision in `datum`, of the current schema, where it is a [`LoneRow`]: a fold copies the row instead of taking
+    /// the decision apart. `None` where it is anything else, or cannot be told: then it is read whole.
+    #[must_use]
+    fn lone_row(_datum: &[u8]) -> Option<LoneRow> {
+        None
+    }
 
     /// The logic version that holds from this decision on, where it activates one.
     fn activated(_body: &Self::Body) -> Option<i32> {

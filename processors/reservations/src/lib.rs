@@ -5,13 +5,14 @@
 
 pub mod command;
 pub mod decide;
+mod lone_row;
 pub mod rows;
 pub mod topology;
 
 use std::sync::LazyLock;
 
 use model::{
-    Decided, Intent, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
+    Decided, Intent, LoneRow, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
     UnreadableIntent,
 };
 use schemas::avro::{self, Codec};
@@ -69,6 +70,10 @@ impl Processor for Reservations {
 
     fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
         rows::changes(body)
+    }
+
+    fn lone_row(datum: &[u8]) -> Option<LoneRow> {
+        lone_row::read(datum)
     }
 
     fn activated(body: &OrderBody) -> Option<i32> {

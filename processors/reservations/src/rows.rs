@@ -10,6 +10,7 @@ use schemas::order::{
     OrderStatus, StockRow,
 };
 use schemas::topics::ORDER_DECISIONS;
+use schemas::units::Millis;
 
 use crate::topology::tag;
 
@@ -95,6 +96,33 @@ pub fn offered_place(drop: DropId, offset: i64) -> QueueKey {
     QueueKey { queue: RowKey::new(tag::OFFERED, &[&drop.0]), size: 0, position: offset }
 }
 
+/// When the hold or the offer of an order ends.
+pub(crate) fn order_deadline(row: &OrderRow) -> Option<Millis> {
+    match row.status {
+        OrderStatus::Reserved => row.hold_expires_at,
+        OrderStatus::Offered => row.offer_expires_at,
+        _ => None,
+    }
+}
+
+/// Where an order stands that waits or is offered its units.
+pub(crate) fn order_place(row: &OrderRow) -> Option<QueueKey> {
+    let line = row.lines.first()?;
+    match row.status {
+        OrderStatus::Waitlisted => {
+            let qty = line.qty.cast_unsigned();
+            Some(waiting_place(row.drop_id, line.variant_id, qty, row.intent_offset))
+        }
+        OrderStatus::Offered => Some(offered_place(row.drop_id, row.intent_offset)),
+        _ => None,
+    }
+}
+
+/// Whether no row of the order can be older.
+pub(crate) fn is_first_order(row: &OrderRow) -> bool {
+    row.version == 1
+}
+
 struct RowCodecs {
     drop: Codec,
     stock: Codec,
@@ -133,11 +161,7 @@ impl Row for StateRow {
                 DropStatus::Ended | DropStatus::Cancelled => (row.archive_at?, Timer::AFTER),
                 DropStatus::Archived => return None,
             },
-            Self::Order(row) => match row.status {
-                OrderStatus::Reserved => (row.hold_expires_at?, Timer::AFTER),
-                OrderStatus::Offered => (row.offer_expires_at?, Timer::AFTER),
-                _ => return None,
-            },
+            Self::Order(row) => (order_deadline(row)?, Timer::AFTER),
             Self::Continuation(_) => return Some(Timer::continuation(self.key())),
             Self::Stock(_) | Self::Buyer(_) | Self::Command(_) => return None,
         };
@@ -145,18 +169,12 @@ impl Row for StateRow {
     }
 
     fn is_first(&self) -> bool {
-        matches!(self, Self::Order(row) if row.version == 1)
+        matches!(self, Self::Order(row) if is_first_order(row))
     }
 
     fn queue(&self) -> Option<QueueKey> {
-        let Self::Order(row) = self else { return None };
-        let line = row.lines.first()?;
-        match row.status {
-            OrderStatus::Waitlisted => {
-                let qty = line.qty.cast_unsigned();
-                Some(waiting_place(row.drop_id, line.variant_id, qty, row.intent_offset))
-            }
-            OrderStatus::Offered => Some(offered_place(row.drop_id, row.intent_offset)),
+        match self {
+            Self::Order(row) => order_place(row),
             _ => None,
         }
     }

@@ -56,9 +56,9 @@ impl<R: Row> Generation<R> {
         self.rows.get(key).is_some_and(|held| !matches!(held, Held::Read(_)))
     }
 
-    fn encode_first(&mut self, key: RowKey, row: &R) {
+    fn put_first(&mut self, key: RowKey, write: impl FnOnce(&mut Vec<u8>)) {
         self.rows.insert(key, Held::Written(self.batch.len()));
-        self.batch.put(key.as_bytes(), |value| row.encode(value));
+        self.batch.put(key.as_bytes(), write);
     }
 
     /// Gives the rows that have none yet their bytes.
@@ -200,10 +200,15 @@ impl<R: Row, S: Store> Overlay<R, S> {
         self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));
         let current = self.current.get_mut();
         match first {
-            Some(row) => current.encode_first(key, row),
+            Some(row) => current.put_first(key, |value| row.encode(value)),
             None => drop(current.rows.insert(key, Held::Changed(row))),
         }
         Ok(())
+    }
+
+    /// Puts the bytes of a row that is the first of its key, has no timer and is in no queue.
+    pub(crate) fn put_first(&mut self, key: RowKey, bytes: &[u8]) {
+        self.current.get_mut().put_first(key, |value| value.extend_from_slice(bytes));
     }
 
     fn move_timer(&mut self, old_timer: Option<Timer>, new_timer: Option<Timer>) {

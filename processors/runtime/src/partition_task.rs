@@ -261,7 +261,7 @@ pub struct PartitionTask<P: Processor, L, S> {
     /// Reads a backlog's next intents while the ones before are decided.
     reading: Worker<VecDeque<Waiting<P::Command>>>,
     /// Reads decisions in recovery while the ones before are folded.
-    verifying: Worker<Piece<P::Body>>,
+    verifying: Worker<Piece<P::Row>>,
     is_drained: bool,
     ticks: Ticks,
     processor: PhantomData<P>,

@@ -41,8 +41,23 @@ fn malformed(why: &str) -> AvroError {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(datum: &'a [u8]) -> Self {
+    /// Stands at the beginning.
+    #[must_use]
+    pub fn new(datum: &'a [u8]) -> Self {
         Self(datum)
+    }
+
+    /// What was not read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Goes past `bytes`, where they come next.
+    #[must_use]
+    pub fn expect(&mut self, bytes: &[u8]) -> Option<()> {
+        self.0 = self.0.strip_prefix(bytes)?;
+        Some(())
     }
 
     #[inline]

@@ -1,13 +1,13 @@
 //! Random histories: whatever is sent, in whatever order and at whatever time, the auditor agrees.
 
 use auditor::LoggedDecision;
-use model::{MapRows, Processor};
+use model::{LoneRow, MapRows, Processor, Row, RowChange, RowKey};
 use proptest::prelude::*;
 use reservations::Reservations;
-use schemas::decision::Outcome;
+use schemas::decision::{Decision, DecisionHeader, Outcome};
 use schemas::ids::{OrderId, UserId};
 use schemas::order::{
-    OrderIntent, OrderIntentKind, ProviderOperationKind, ProviderResult, ScheduleDrop,
+    OrderBody, OrderIntent, OrderIntentKind, ProviderOperationKind, ProviderResult, ScheduleDrop,
 };
 use schemas::units::Millis;
 
@@ -183,6 +183,34 @@ fn played(history: &History) -> World {
     world
 }
 
+type Told = Option<(DecisionHeader, RowKey, Vec<u8>)>;
+
+/// What is told of a decision's lone row, and what reading it whole says.
+fn lone_row_told_and_left(decision: &Decision<OrderBody>) -> (Told, Told) {
+    let mut datum = Vec::new();
+    Reservations::decision_codec().encode(decision, &mut datum);
+    let told = Reservations::lone_row(&datum)
+        .map(|LoneRow { header, key, bytes }| (header, key, datum[bytes].to_vec()));
+    let changes = decision.body.clone().into_iter().flat_map(Reservations::changes);
+    let left = match &changes.collect::<Vec<_>>()[..] {
+        [RowChange::Put(row)]
+            if row.is_first() && row.timer().is_none() && row.queue().is_none() =>
+        {
+            let mut bytes = Vec::new();
+            row.encode(&mut bytes);
+            Some((decision.header.clone(), row.key(), bytes))
+        }
+        _ => None,
+    };
+    if told.is_some() {
+        let shorter = (0..datum.len()).find(|end| Reservations::lone_row(&datum[..*end]).is_some());
+        assert_eq!(shorter, None, "cut off");
+        datum.push(0);
+        assert_eq!(Reservations::lone_row(&datum), None, "a byte too many");
+    }
+    (told, left)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
@@ -225,6 +253,22 @@ proptest! {
         let folded = fold(world.decisions());
         prop_assert!(folded.iter().eq(world.rows().iter()));
         prop_assert_eq!(folded.first_timer(), world.rows().first_timer());
+    }
+
+    /// A fold copies a lone row and reads no more of its decision: were it told of one where there is more to do, a
+    /// restart would lose a row, a deadline or a place in the waitlist.
+    #[test]
+    fn a_lone_row_is_all_that_its_decision_leaves(history in history()) {
+        for LoggedDecision { decision, .. } in played(&history).decisions() {
+            let (told, left) = lone_row_told_and_left(decision);
+            prop_assert_eq!(told, left);
+            // Deadlines and places come with other rows today, which alone makes a decision none of a lone row.
+            for order in decision.body.iter().flat_map(|body| &body.orders) {
+                let body = OrderBody { orders: [order.clone()].into_iter().collect(), ..OrderBody::default() };
+                let (told, left) = lone_row_told_and_left(&Decision { body: Some(body), ..decision.clone() });
+                prop_assert_eq!(told, left);
+            }
+        }
     }
 
     /// I8: lag is nobody's loss. A writer that decides everything an hour late gives every hold its whole

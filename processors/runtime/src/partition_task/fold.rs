@@ -1,12 +1,13 @@
 //! The gap between store and log: decisions that are folded into the store, not made again.
 //!
 //! Where there are many, the owner takes a piece from the log and applies the piece before the last, while a thread
-//! decodes the last piece and holds it against the chain.
+//! decodes the last piece and holds it against the chain. Of a decision that leaves a single new row only that row's
+//! bytes are kept.
 
 use std::ops::Range;
 
-use model::Processor;
-use schemas::decision::{Decision, verified_link};
+use model::{LoneRow, Processor, RowChange, RowKey};
+use schemas::decision::{Decision, DecisionHeader, Genesis, verified_link};
 use schemas::framing;
 use schemas::ids::Chain;
 
@@ -19,23 +20,41 @@ use crate::store::Store;
 
 /// Decisions folded between two store writes.
 const FOLD_RECORDS: usize = 1_000;
+/// A store is told of a gap that is as long as this: it has files of it to merge.
+const LONG_GAP: i64 = 1_000_000;
 /// So many decisions of one read are worth a thread.
 const THREAD_RECORDS_MIN: usize = 1_000;
 
-/// A decision that follows its predecessor.
-struct Verified<B> {
-    offset: i64,
-    decision: Decision<B>,
-    link: Chain,
+/// What a verified decision does to the rows.
+enum Change<R> {
+    /// It leaves one row, whose bytes end here in the piece's `values`.
+    Lone(RowKey, usize),
+    /// One of the changes of any other.
+    Row(RowChange<R>),
 }
 
-/// What one read of the log brought.
-pub(super) struct Piece<B> {
-    decisions: Vec<Verified<B>>,
+/// What one read of the log brought, up to the first decision that does not follow its predecessor.
+pub(super) struct Piece<R> {
+    decisions: usize,
+    /// To be held against the log before anything is applied.
+    geneses: Vec<Genesis>,
+    changes: Vec<Change<R>>,
+    /// Of lone rows, one after the other.
+    values: Vec<u8>,
+    /// The last decision: its offset, header and link.
+    last: Option<(i64, DecisionHeader, Chain)>,
     /// Where to go on reading.
     next_decision_offset: i64,
     /// Why the decisions end here and not where the read did.
     failure: Option<Stop>,
+}
+
+impl<R> Piece<R> {
+    fn new(next_decision_offset: i64) -> Self {
+        let (geneses, changes, values) = (Vec::new(), Vec::new(), Vec::new());
+        let (last, failure) = (None, None);
+        Self { decisions: 0, geneses, changes, values, last, next_decision_offset, failure }
+    }
 }
 
 /// The last decision before a piece.
@@ -48,7 +67,7 @@ struct Last {
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Folds the decisions from where the store stands to the end of `decisions`.
     pub(super) fn fold_gap(&mut self, log_id: &str, decisions: Range<i64>) -> Result<(), Stop> {
-        let mut at = self.position.next_decision_offset;
+        let at = self.position.next_decision_offset;
         if at > decisions.end {
             return Err(Refused::StoreAhead { store: at, log: decisions.end }.into());
         }
@@ -57,18 +76,28 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             let what = format!("decisions {at}..{start} are gone, the store has not seen them");
             return Err(Refused::Truncated(what).into());
         }
+        let is_long = decisions.end - at >= LONG_GAP;
+        if is_long {
+            self.overlay.store.catch_up(true);
+        }
+        let folded = self.fold_from(at, decisions.end, log_id);
+        if is_long {
+            self.overlay.store.catch_up(false);
+        }
+        folded
+    }
+
+    fn fold_from(&mut self, mut at: i64, end: i64, log_id: &str) -> Result<(), Stop> {
         let mut last = Last { seq: self.position.seq, link: self.position.link() };
         let mut unwritten = 0;
         loop {
-            let read = (at < decisions.end).then(|| self.log.read_decisions(at));
+            let read = (at < end).then(|| self.log.read_decisions(at));
             let piece = self.verifying.outcome().transpose()?;
-            if let Some(Verified { decision, link, .. }) =
-                piece.as_ref().and_then(|piece| piece.decisions.last())
-            {
-                last = Last { seq: decision.header.seq, link: *link };
+            if let Some((_, header, link)) = piece.as_ref().and_then(|piece| piece.last.as_ref()) {
+                last = Last { seq: header.seq, link: *link };
             }
             // What was read before is kept, and refused where it has to be, even if nothing more can be read.
-            let end = match read {
+            let over = match read {
                 None => Some(Ok(())),
                 Some(Err(error)) => Some(Err(error)),
                 Some(Ok((records, next))) => {
@@ -78,18 +107,18 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 }
             };
             if let Some(piece) = piece {
-                unwritten += piece.decisions.len();
+                unwritten += piece.decisions;
                 self.fold_piece(piece, log_id)?;
                 if unwritten >= FOLD_RECORDS {
                     self.overlay.flush(self.position.clone())?;
                     unwritten = 0;
                 }
             }
-            if let Some(end) = end {
+            if let Some(outcome) = over {
                 if unwritten > 0 {
                     self.overlay.flush(self.position.clone())?;
                 }
-                return Ok(end?);
+                return Ok(outcome?);
             }
         }
     }
@@ -101,9 +130,28 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             .start_if(is_many, move || Ok(verify_piece::<P>(&schemas, &records, next, last)));
     }
 
-    fn fold_piece(&mut self, piece: Piece<P::Body>, log_id: &str) -> Result<(), Stop> {
-        for decision in piece.decisions {
-            self.fold(decision, log_id)?;
+    fn fold_piece(&mut self, piece: Piece<P::Row>, log_id: &str) -> Result<(), Stop> {
+        for genesis in &piece.geneses {
+            self.check_genesis(genesis, log_id)?;
+        }
+        let mut start = 0;
+        for change in piece.changes {
+            match change {
+                Change::Lone(key, end) => {
+                    self.overlay.put_first(key, &piece.values[start..end]);
+                    start = end;
+                }
+                Change::Row(change) => self.overlay.apply(change)?,
+            }
+        }
+        if let Some((offset, header, link)) = &piece.last {
+            let position = &mut self.position;
+            let undecided = position.next_intent_offset;
+            position.next_decision_offset = offset + 1;
+            position.follow(header, *link);
+            if is_on(Defect::RedecideOnRecovery) {
+                position.next_intent_offset = undecided;
+            }
         }
         if let Some(failure) = piece.failure {
             return Err(failure);
@@ -111,24 +159,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         // A standby has not fenced: where it was shown no record, there may be one that it has to come back for.
         if !matches!(self.phase, Phase::Standby { .. }) {
             self.position.next_decision_offset = piece.next_decision_offset;
-        }
-        Ok(())
-    }
-
-    fn fold(&mut self, verified: Verified<P::Body>, log_id: &str) -> Result<(), Stop> {
-        let Verified { offset, decision, link } = verified;
-        if let Some(genesis) = &decision.genesis {
-            self.check_genesis(genesis, log_id)?;
-        }
-        let position = &mut self.position;
-        let undecided = position.next_intent_offset;
-        position.next_decision_offset = offset + 1;
-        position.follow(&decision.header, link);
-        if is_on(Defect::RedecideOnRecovery) {
-            position.next_intent_offset = undecided;
-        }
-        if let Some(body) = decision.body {
-            P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
         }
         Ok(())
     }
@@ -140,15 +170,11 @@ fn verify_piece<P: Processor>(
     records: &[DecisionRecord],
     next_decision_offset: i64,
     mut last: Last,
-) -> Piece<P::Body> {
-    let mut piece =
-        Piece { decisions: Vec::with_capacity(records.len()), next_decision_offset, failure: None };
+) -> Piece<P::Row> {
+    let mut piece = Piece::new(next_decision_offset);
     for record in records {
-        match verify::<P>(schemas, record, last) {
-            Ok(verified) => {
-                last = Last { seq: verified.decision.header.seq, link: verified.link };
-                piece.decisions.push(verified);
-            }
+        match verify::<P>(schemas, record, last, &mut piece) {
+            Ok(verified) => last = verified,
             Err(stop) => {
                 piece.failure = Some(stop);
                 break;
@@ -158,39 +184,60 @@ fn verify_piece<P: Processor>(
     piece
 }
 
+/// Adds a decision to the piece, if it follows the last.
 fn verify<P: Processor>(
     schemas: &SchemaBook,
     record: &DecisionRecord,
     last: Last,
-) -> Result<Verified<P::Body>, Stop> {
+    piece: &mut Piece<P::Row>,
+) -> Result<Last, Stop> {
+    let refuse = |error: &dyn std::fmt::Display| unreadable(record.offset, error);
+    let (id, datum) = framing::split(&record.value).map_err(|error| refuse(&error))?;
+    let codec =
+        schemas.codec(id, P::TOPOLOGY.decisions.subject).map_err(|problem| match problem {
+            SchemaProblem::Poison(why) => refuse(&why),
+            SchemaProblem::Stall(why) => Stop::Unreachable(why),
+        })?;
+    let lone = if codec.is_current() { P::lone_row(datum) } else { None };
+    let (header, link) = if let Some(LoneRow { header, key, bytes }) = lone {
+        let link = link_after::<P>(last, &header, record)?;
+        piece.values.extend_from_slice(&datum[bytes]);
+        piece.changes.push(Change::Lone(key, piece.values.len()));
+        (header, link)
+    } else {
+        let decision: Decision<P::Body> = codec.decode(datum).map_err(|error| refuse(&error))?;
+        let link = link_after::<P>(last, &decision.header, record)?;
+        piece.geneses.extend(decision.genesis.map(|genesis| *genesis));
+        let changes = decision.body.into_iter().flat_map(P::changes);
+        piece.changes.extend(changes.map(Change::Row));
+        (decision.header, link)
+    };
+    piece.decisions += 1;
+    let verified = Last { seq: header.seq, link };
+    piece.last = Some((record.offset, header, link));
+    Ok(verified)
+}
+
+/// The link of a decision that follows the last and that this build may fold.
+fn link_after<P: Processor>(
+    last: Last,
+    header: &DecisionHeader,
+    record: &DecisionRecord,
+) -> Result<Chain, Stop> {
     let offset = record.offset;
-    let decision = read_decision::<P>(schemas, record)?;
-    let (expected, found) = (last.seq + 1, decision.header.seq);
+    let (expected, found) = (last.seq + 1, header.seq);
     if found != expected {
         return Err(Refused::SequenceGap { offset, expected, found }.into());
     }
     let Some(link) = verified_link(last.link, &record.value) else {
         return Err(Refused::BrokenChain { offset }.into());
     };
-    if decision.header.logic_version > P::LOGIC_VERSION {
-        return Err(newer_logic(decision.header.logic_version, P::LOGIC_VERSION));
+    if header.logic_version > P::LOGIC_VERSION {
+        return Err(newer_logic(header.logic_version, P::LOGIC_VERSION));
     }
-    Ok(Verified { offset, decision, link })
+    Ok(link)
 }
 
-fn read_decision<P: Processor>(
-    schemas: &SchemaBook,
-    record: &DecisionRecord,
-) -> Result<Decision<P::Body>, Stop> {
-    let refuse = |why: String| {
-        let what = format!("decision at offset {}: {why}", record.offset);
-        Stop::from(Refused::UnknownFormat(what))
-    };
-    let (id, datum) = framing::split(&record.value).map_err(|error| refuse(error.to_string()))?;
-    let codec =
-        schemas.codec(id, P::TOPOLOGY.decisions.subject).map_err(|problem| match problem {
-            SchemaProblem::Poison(why) => refuse(why),
-            SchemaProblem::Stall(why) => Stop::Unreachable(why),
-        })?;
-    codec.decode(datum).map_err(|error| refuse(error.to_string()))
+fn unreadable(offset: i64, error: &dyn std::fmt::Display) -> Stop {
+    Refused::UnknownFormat(format!("decision at offset {offset}: {error}")).into()
 }
