@@ -34,6 +34,9 @@ const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
 const UNMERGED: i32 = 12;
+/// The same while a long gap is folded, which looks for next to nothing: a merge takes in all that was merged before, so
+/// fewer merges write less.
+const UNMERGED_CATCHING_UP: i32 = 3 * UNMERGED;
 
 /// State of one partition on disk.
 #[derive(Debug)]
@@ -247,6 +250,15 @@ impl Store for RocksStore {
             }
         }
         Ok(())
+    }
+
+    fn catch_up(&mut self, is_catching_up: bool) {
+        let unmerged = if is_catching_up { UNMERGED_CATCHING_UP } else { UNMERGED }.to_string();
+        let changed =
+            self.content.db.set_options(&[("level0_file_num_compaction_trigger", &unmerged)]);
+        if let Err(error) = changed {
+            tracing::warn!(%error, "the store merges its files as often as before");
+        }
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {

@@ -1,6 +1,9 @@
 //! What is in memory, in a file, and in between.
 
 use rocksdb::ColumnFamilyDescriptor;
+use rocksdb::properties::{
+    COMPACTION_PENDING, NUM_RUNNING_COMPACTIONS, PropName, num_files_at_level,
+};
 
 use super::*;
 
@@ -118,6 +121,38 @@ fn the_orders_of_a_hot_drop_are_alone_in_their_file() {
         .collect();
     tables.sort_unstable();
     assert_eq!(tables, [(1, 2), (3, 3), (4, POSITION_KEY[0])]);
+}
+
+/// Merges of a restore are its greatest cost, and nobody waits for a look-up meanwhile. Later somebody does.
+#[test]
+fn files_are_merged_more_rarely_only_while_a_gap_is_folded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    let property = |store: &RocksStore, name: &PropName| {
+        let value = store.content.db.property_int_value(name);
+        value.unwrap().unwrap()
+    };
+    let unmerged = |store: &RocksStore| property(store, &num_files_at_level(0));
+    let is_merging = |store: &RocksStore| {
+        property(store, COMPACTION_PENDING) + property(store, NUM_RUNNING_COMPACTIONS) > 0
+    };
+    let many = UNMERGED.cast_unsigned().into();
+    store.catch_up(true);
+    while unmerged(&store) < many {
+        put(&mut store, b"again").unwrap();
+        store.seal().unwrap();
+        store.progress.settle().unwrap();
+    }
+    put(&mut store, b"once more").unwrap();
+    store.seal().unwrap();
+    store.progress.settle().unwrap();
+    assert!(unmerged(&store) > many && !is_merging(&store), "merged too soon");
+    store.catch_up(false);
+    let merged = |_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        unmerged(&store) < many
+    };
+    assert!((0..500).any(merged), "the files wait for ever");
 }
 
 #[test]
