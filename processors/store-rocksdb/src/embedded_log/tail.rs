@@ -29,6 +29,8 @@ impl EmbeddedLog {
         let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys.key(from));
         options.set_iterate_upper_bound(keys.key(until));
+        // Whoever reads here goes on behind it. Blocks that nobody asks for again would only push others out.
+        options.fill_cache(false);
         let aborted = self.aborted(topic, partition, from..until);
         let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
         let (mut records, mut bytes) = (Vec::new(), 0);
