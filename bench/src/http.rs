@@ -1,6 +1,7 @@
 //! A node over HTTP, as its users meet it: one real process on real Kafka, with its views, and the load in another.
 
 mod site;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -11,13 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use platform::clock::monotonic;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::ours::resident_kibibytes;
 
-use site::{Node, Role, Site, post};
+use site::{Node, Role, Site};
+use takeover::Takeovers;
 
 /// How long a node may take to be ready, and to come to rest.
 const READY_MAX: Duration = Duration::from_mins(2);
@@ -25,8 +26,9 @@ const READY_MAX: Duration = Duration::from_mins(2);
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Buyers of a burst, and units for a tenth of them.
 const BURST_BUYERS: u32 = 10_000;
-/// Bursts, each on a drop of its own.
-const BURSTS: u32 = 3;
+/// Measured bursts of either kind, each on a drop of its own. One of either comes before: broker and node have not met so
+/// much at once yet, and compile and allocate for it.
+const BURSTS: u32 = 5;
 /// Units of the drop that warms up the broker, and how long that takes: until then a core is its compilers'.
 const WARM_UP_UNITS: u32 = 1_000;
 const WARM_UP_SECONDS: &str = "60";
@@ -34,8 +36,6 @@ const WARM_UP_SECONDS: &str = "60";
 const STEADY_WARM_UP_SECONDS: u32 = 30;
 /// Connections that stream a drop while memory is weighed.
 const STREAMS: u32 = 2_000;
-/// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
-const TAKEOVER_DROPS: u32 = 16;
 
 /// Measures a node over HTTP.
 #[derive(clap::Args)]
@@ -98,8 +98,7 @@ pub(crate) struct Whole {
     pub(crate) reads_per_second: f64,
     pub(crate) reads_p99_ms: f64,
     pub(crate) kibibytes_per_stream: f64,
-    pub(crate) takeover_seconds: f64,
-    pub(crate) takeover_by_standby_seconds: f64,
+    pub(crate) takeovers: Takeovers,
 }
 
 #[derive(Deserialize)]
@@ -174,16 +173,20 @@ impl Http {
         kibibytes_per_stream: f64,
     ) -> Result<Whole> {
         let (mut burst, mut burst_of_strangers) = (Bursts::default(), Bursts::default());
-        for _ in 0..BURSTS {
-            burst.add(&one_burst(runtime, site, node, &[])?);
-            burst_of_strangers.add(&one_burst(runtime, site, node, &["--strangers"])?);
+        for number in 0..=BURSTS {
+            let waiting = one_burst(runtime, site, node, &[])?;
+            let strangers = one_burst(runtime, site, node, &["--strangers"])?;
+            if number > 0 {
+                burst.add(&waiting);
+                burst_of_strangers.add(&strangers);
+            }
         }
         let drop = site.schedule(runtime, node, 1_000)?;
         let results = self.results(site, node, drop, &[])?;
         // Enough for 10,000 a second. Idle threads' CPU time counts while more of them are minted.
         let results_new_tokens = self.results(site, node, drop, &["--tokens", "200"])?;
         let reads: Sustained = site.load(node, drop, &sustained("reads", "64", "5"))?;
-        let (takeover_seconds, takeover_by_standby_seconds) = takeovers(runtime, site, node)?;
+        let takeovers = takeover::measure(runtime, site, node)?;
         let api = site.start(runtime, Role::IngestApi, "api")?;
         let intents: Sustained = site.load(&api, drop, &sustained("intents", "256", "10"))?;
         let many_tokens = [&sustained("intents", "256", "10")[..], &["--tokens", "800"]].concat();
@@ -198,8 +201,7 @@ impl Http {
             reads_per_second: reads.per_second,
             reads_p99_ms: reads.latency_ms.p99,
             kibibytes_per_stream,
-            takeover_seconds,
-            takeover_by_standby_seconds,
+            takeovers,
         })
     }
 
@@ -285,39 +287,4 @@ fn kibibytes_per_stream(runtime: &Runtime, site: &Site<'_>, node: &Node) -> Resu
     }
     let grown = resident_kibibytes(node.process.id())?.saturating_sub(before);
     Ok(f64::from(grown) / f64::from(STREAMS))
-}
-
-/// By a node that has to fold the partitions first, then by one that has followed them.
-fn takeovers(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<(f64, f64)> {
-    let mut second = site.start(runtime, Role::All, "second")?;
-    let cold = takeover(runtime, site, node, &second)?;
-    let third = site.start(runtime, Role::Standby, "third")?;
-    let started = monotonic();
-    while !runtime.block_on(site::is_in_step(&third, &second))? {
-        ensure!(started.elapsed() < READY_MAX, "the standby does not come to the end");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok((cold, takeover(runtime, site, &mut second, &third)?))
-}
-
-/// Kills a node; seconds until another one has decided an order of every drop, whoever owned it.
-fn takeover(runtime: &Runtime, site: &Site<'_>, node: &mut Node, other: &Node) -> Result<f64> {
-    let drops = (0..TAKEOVER_DROPS).map(|_| site.schedule(runtime, other, 10));
-    let drops = drops.collect::<Result<Vec<_>>>()?;
-    let token = site.token(platform::clock::random_uuid(), "")?;
-    node.process.kill()?;
-    let killed = monotonic();
-    runtime.block_on(async {
-        let mut orders = tokio::task::JoinSet::new();
-        for drop in drops {
-            let (url, token) = (format!("{}/drops/{drop}/orders", other.url), token.clone());
-            orders.spawn(async move { post(&url, &token, &json!({"qty": 1})).await });
-        }
-        while let Some(answer) = orders.join_next().await {
-            let answer = answer??;
-            ensure!(answer["order"]["status"] == "CONFIRMED", "not decided: {answer}");
-        }
-        Ok(())
-    })?;
-    Ok(killed.elapsed().as_secs_f64())
 }

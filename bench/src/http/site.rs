@@ -138,24 +138,42 @@ async fn is_ready(url: &str, role: Role) -> bool {
     is_ok && (owns_some || role == Role::IngestApi)
 }
 
+/// A partition, as a node tells of it.
+#[derive(Deserialize)]
+pub(super) struct Shown {
+    processor: String,
+    pub(super) partition: u16,
+    state: String,
+    /// Of its last decision.
+    pub(super) seq: i64,
+}
+
+impl Shown {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.processor, self.partition) == (&other.processor, other.partition)
+    }
+}
+
 /// Whether every partition is decided by `standby`, or followed by it to where `owner` stands.
 pub(super) async fn is_in_step(standby: &Node, owner: &Node) -> Result<bool> {
     let [followed, owned] = [partitions(standby).await?, partitions(owner).await?];
-    let seq_of_owner = |partition: &Value| {
-        let is_same = |other: &&Value| {
-            ["processor", "partition"].iter().all(|name| partition[*name] == other[*name])
-        };
-        owned.iter().find(is_same).map(|other| &other["seq"])
+    let seq_of_owner =
+        |shown: &Shown| owned.iter().find(|other| shown.is_same(other)).map(|other| other.seq);
+    let is_there = |shown: &Shown| {
+        shown.state == "running"
+            || (shown.state == "standby" && seq_of_owner(shown) == Some(shown.seq))
     };
-    Ok(!followed.is_empty()
-        && followed.iter().all(|partition| {
-            partition["state"] == "running"
-                || (partition["state"] == "standby"
-                    && seq_of_owner(partition) == Some(&partition["seq"]))
-        }))
+    Ok(!followed.is_empty() && followed.iter().all(is_there))
 }
 
-async fn partitions(node: &Node) -> Result<Vec<Value>> {
+/// The partitions of orders that a node decides.
+pub(super) async fn owned_of_orders(node: &Node) -> Result<Vec<Shown>> {
+    let mut owned = partitions(node).await?;
+    owned.retain(|shown| shown.processor == "reservations" && shown.state == "running");
+    Ok(owned)
+}
+
+async fn partitions(node: &Node) -> Result<Vec<Shown>> {
     let mut body: Value = reqwest::get(format!("{}/readyz", node.url)).await?.json().await?;
     let partitions = body["partitions"].take();
     serde_json::from_value(partitions).context("readyz without partitions")

@@ -1,0 +1,110 @@
+//! From `kill -9` to the decisions of whoever is left.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use platform::clock::monotonic;
+use schemas::ids::DropId;
+use schemas::partition::Partition;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use super::READY_MAX;
+use super::site::{self, Node, Role, Shown, Site, post};
+
+/// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
+const DROPS: u32 = 16;
+/// So many drops, and one is in a given partition of a dozen.
+const TRIES_MAX: usize = 300;
+
+/// Seconds from the kill to a decided order of every drop.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Takeovers {
+    /// Decisions of the largest partition, whose owner is killed.
+    pub(crate) largest_decisions: i64,
+    /// Of that partition, by a node that has to fold it first.
+    pub(crate) largest_seconds: f64,
+    /// Of the slowest of the others.
+    pub(crate) others_seconds: f64,
+    /// Of the slowest of all, by a node that has followed them.
+    pub(crate) standby_seconds: f64,
+}
+
+/// Kills the owner of the largest partition, then the other node, when a third one stands by.
+pub(super) fn measure(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<Takeovers> {
+    let mut second = site.start(runtime, Role::All, "second")?;
+    let [mut owned, others] = [
+        runtime.block_on(site::owned_of_orders(node))?,
+        runtime.block_on(site::owned_of_orders(&second))?,
+    ];
+    let numbers = owned.iter().chain(&others).map(|shown| shown.partition);
+    let count = numbers.max().map_or(0, |last| last + 1);
+    let seq_of = |shown: &Shown| shown.seq;
+    if others.iter().map(seq_of).max() > owned.iter().map(seq_of).max() {
+        std::mem::swap(node, &mut second);
+        owned = others;
+    }
+    let largest = owned.into_iter().max_by_key(seq_of).context("nobody owns a partition")?;
+    let is_in_largest =
+        |drop: &Uuid| DropId(drop.into_bytes()).partition(count) == Partition(largest.partition);
+    let cold = takeover(runtime, site, node, &second, is_in_largest)?;
+    let third = site.start(runtime, Role::Standby, "third")?;
+    let started = monotonic();
+    while !runtime.block_on(site::is_in_step(&third, &second))? {
+        ensure!(started.elapsed() < READY_MAX, "the standby does not come to the end");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let warm = takeover(runtime, site, &mut second, &third, is_in_largest)?;
+    Ok(Takeovers {
+        largest_decisions: largest.seq + 1,
+        largest_seconds: cold.largest,
+        others_seconds: cold.others,
+        standby_seconds: warm.largest.max(warm.others),
+    })
+}
+
+struct Took {
+    largest: f64,
+    others: f64,
+}
+
+/// Kills a node and orders from another one, of every drop at once.
+fn takeover(
+    runtime: &Runtime,
+    site: &Site<'_>,
+    node: &mut Node,
+    other: &Node,
+    is_in_largest: impl Fn(&Uuid) -> bool,
+) -> Result<Took> {
+    let mut drops = Vec::new();
+    for _ in 0..DROPS {
+        drops.push(site.schedule(runtime, other, 10)?);
+    }
+    while !drops.iter().any(&is_in_largest) {
+        ensure!(drops.len() < TRIES_MAX, "no drop is in the largest partition");
+        drops.push(site.schedule(runtime, other, 10)?);
+    }
+    let token = site.token(platform::clock::random_uuid(), "")?;
+    node.process.kill()?;
+    let killed = monotonic();
+    runtime.block_on(async {
+        let mut orders = tokio::task::JoinSet::new();
+        for drop in drops {
+            let (url, token) = (format!("{}/drops/{drop}/orders", other.url), token.clone());
+            orders.spawn(async move {
+                let answer = post(&url, &token, &json!({"qty": 1})).await?;
+                ensure!(answer["order"]["status"] == "CONFIRMED", "not decided: {answer}");
+                Ok((drop, killed.elapsed().as_secs_f64()))
+            });
+        }
+        let mut took = Took { largest: 0.0, others: 0.0 };
+        while let Some(decided) = orders.join_next().await {
+            let (drop, seconds) = decided??;
+            let slowest = if is_in_largest(&drop) { &mut took.largest } else { &mut took.others };
+            *slowest = slowest.max(seconds);
+        }
+        Ok(took)
+    })
+}
