@@ -52,7 +52,7 @@ pub struct Decided<B> {
     pub body: Option<B>,
 }
 
-/// A decision that leaves one row and nothing else, with no more of it read than a fold needs.
+/// A decision that leaves one row and nothing else: all that a fold needs of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LoneRow {
     /// The decision's.

@@ -114,8 +114,8 @@ impl SchemaBook {
     /// [`SchemaProblem`] says whether the record is poison or the reader has to wait.
     pub fn codec(&self, id: u32, subject: &str) -> Result<Arc<Codec>, SchemaProblem> {
         // Nearly every record is of this build's version, and a number is compared faster than a name.
-        let mut current = self.pinned.iter().filter(|pinned| pinned.id == id);
-        if let Some(pinned) = current.find(|pinned| pinned.subject == subject) {
+        let is_current = |pinned: &&Pinned| pinned.id == id && pinned.subject == subject;
+        if let Some(pinned) = self.pinned.iter().find(is_current) {
             return Ok(pinned.codec.clone());
         }
         let pinned = self.pinned(subject);

@@ -187,8 +187,8 @@ pub trait Store: Send {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError>;
 
-    /// Says that many batches follow which nobody reads between, or that they are over. A store may put off for so long
-    /// what only look-ups need.
+    /// Says that many batches follow with few look-ups between them, or that they are over. A store may put off for so
+    /// long what look-ups need.
     fn catch_up(&mut self, _is_catching_up: bool) {}
 
     /// Takes rows and position to be written as one. A crash keeps a prefix of the batches. An error may be that of

@@ -1,8 +1,8 @@
 //! The gap between store and log: decisions that are folded into the store, not made again.
 //!
 //! Where there are many, the owner takes a piece from the log and applies the piece before the last, while a thread
-//! decodes the last piece and holds it against the chain. Of a decision that leaves a single new row only that row's
-//! bytes are kept.
+//! decodes the last piece and holds it against the chain. Of a decision that leaves a lone row only that row's bytes are
+//! kept (`model::LoneRow`).
 
 use std::ops::Range;
 
@@ -20,8 +20,6 @@ use crate::store::Store;
 
 /// Decisions folded between two store writes.
 const FOLD_RECORDS: usize = 1_000;
-/// A store is told of a gap that is as long as this: it has files of it to merge.
-const LONG_GAP: i64 = 1_000_000;
 /// So many decisions of one read are worth a thread.
 const THREAD_RECORDS_MIN: usize = 1_000;
 
@@ -50,8 +48,8 @@ pub(super) struct Piece<R> {
 }
 
 impl<R> Piece<R> {
-    fn new(next_decision_offset: i64) -> Self {
-        let (geneses, changes, values) = (Vec::new(), Vec::new(), Vec::new());
+    fn new(records: usize, next_decision_offset: i64) -> Self {
+        let (geneses, values, changes) = (Vec::new(), Vec::new(), Vec::with_capacity(records));
         let (last, failure) = (None, None);
         Self { decisions: 0, geneses, changes, values, last, next_decision_offset, failure }
     }
@@ -76,7 +74,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             let what = format!("decisions {at}..{start} are gone, the store has not seen them");
             return Err(Refused::Truncated(what).into());
         }
-        let is_long = decisions.end - at >= LONG_GAP;
+        let is_long = decisions.end - at >= self.settings.batching.long_gap;
         if is_long {
             self.overlay.store.catch_up(true);
         }
@@ -171,7 +169,7 @@ fn verify_piece<P: Processor>(
     next_decision_offset: i64,
     mut last: Last,
 ) -> Piece<P::Row> {
-    let mut piece = Piece::new(next_decision_offset);
+    let mut piece = Piece::new(records.len(), next_decision_offset);
     for record in records {
         match verify::<P>(schemas, record, last, &mut piece) {
             Ok(verified) => last = verified,

@@ -53,7 +53,7 @@ pub(crate) fn new_intent_id() -> IntentId {
 /// What is at hand is one transaction; one intent is, and the next is read ahead meanwhile.
 pub(crate) const BATCHINGS: [Batching; 2] = [
     Batching { backlog_min: 1, threads: false, ..Batching::PRODUCTION },
-    Batching { records_max: 1, backlog_min: 1, threads: true },
+    Batching { records_max: 1, backlog_min: 1, ..Batching::PRODUCTION },
 ];
 
 pub(crate) type Task<P = Reservations> = PartitionTask<P, MemoryLog, MemoryStore>;
@@ -85,15 +85,18 @@ impl Rig {
     }
 
     pub(crate) fn task<P: Processor>(&self, store: MemoryStore) -> Task<P> {
-        let settings = TaskSettings {
+        PartitionTask::new(self.broker.client(), store, self.settings()).unwrap()
+    }
+
+    pub(crate) fn settings(&self) -> TaskSettings {
+        TaskSettings {
             partition: Partition(0),
             build: "test".into(),
             schemas: Arc::new(SchemaBook::open(self.registry.clone()).unwrap()),
             new_intent_id,
             batching: self.batching,
             status: self.status.clone(),
-        };
-        PartitionTask::new(self.broker.client(), store, settings).unwrap()
+        }
     }
 
     pub(crate) fn append(&self, at: Millis, intent: &OrderIntent) {
