@@ -34,8 +34,8 @@ const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
 const UNMERGED: i32 = 12;
-/// The same while a long gap is folded, which looks for next to nothing: a merge takes in all that was merged before, so
-/// fewer merges write less.
+/// The same while a long gap is folded, with hardly a look-up where it is a hot drop's: a merge takes in all that was
+/// merged before, so fewer merges write less. (`RocksDB` also merges once the files have 256 MiB.)
 const UNMERGED_CATCHING_UP: i32 = 3 * UNMERGED;
 
 /// State of one partition on disk.
@@ -87,6 +87,9 @@ fn options() -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_zero_file_num_compaction_trigger(UNMERGED);
+    // Nothing is written but whole files, which are never held up; but they must be above the trigger.
+    options.set_level_zero_slowdown_writes_trigger(2 * UNMERGED_CATCHING_UP);
+    options.set_level_zero_stop_writes_trigger(3 * UNMERGED_CATCHING_UP);
     options
 }
 
@@ -254,10 +257,9 @@ impl Store for RocksStore {
 
     fn catch_up(&mut self, is_catching_up: bool) {
         let unmerged = if is_catching_up { UNMERGED_CATCHING_UP } else { UNMERGED }.to_string();
-        let changed =
-            self.content.db.set_options(&[("level0_file_num_compaction_trigger", &unmerged)]);
-        if let Err(error) = changed {
-            tracing::warn!(%error, "the store merges its files as often as before");
+        let set = self.content.db.set_options(&[("level0_file_num_compaction_trigger", &unmerged)]);
+        if let Err(error) = set {
+            tracing::warn!(%error, unmerged, "how many files stay unmerged could not be set");
         }
     }
 
