@@ -16,6 +16,7 @@ use schemas::topics::Topic;
 use schemas::units::Millis;
 
 use super::entry::{Kind, OffsetKeys, encode, epoch_key, open_key};
+use super::tail::read_once;
 use super::{EmbeddedLog, Slot, TransactionState};
 
 /// Decisions returned by one read during recovery.
@@ -86,7 +87,14 @@ impl OwnedPartition {
         let (log, topic, partition) = (self.log.clone(), self.topology.intents, self.partition);
         move |offsets, records_max| {
             let (records, next) = log
-                .read_committed(topic, partition, offsets.start, offsets.end, records_max)
+                .read_committed(
+                    topic,
+                    partition,
+                    offsets.start,
+                    offsets.end,
+                    records_max,
+                    read_once(),
+                )
                 .map_err(recover)?;
             let intents = records.into_iter().map(|record| IntentRecord {
                 offset: record.offset,
@@ -234,7 +242,7 @@ impl Log for OwnedPartition {
         let topic = self.topology.decisions;
         let (records, next) = self
             .log
-            .read_committed(topic, self.partition, from, until, READ_RECORDS_MAX)
+            .read_committed(topic, self.partition, from, until, READ_RECORDS_MAX, read_once())
             .map_err(recover)?;
         let records = records.into_iter();
         let decisions =

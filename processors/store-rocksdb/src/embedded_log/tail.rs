@@ -11,6 +11,14 @@ use schemas::topics::Topic;
 use super::EmbeddedLog;
 use super::entry::{Kind, OffsetKeys, decode, topic_index};
 
+/// Of an owner, who reads everything once: what views and payments read too would go from the cache for what nobody asks
+/// for again.
+pub(super) fn read_once() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
+}
+
 /// Of one read: an intent may have a quarter of a megabyte.
 const READ_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
@@ -24,13 +32,11 @@ impl EmbeddedLog {
         from: i64,
         until: i64,
         records_max: usize,
+        mut options: ReadOptions,
     ) -> Result<(Vec<CommittedRecord>, i64), String> {
         let keys = OffsetKeys::of_records(topic, partition);
-        let mut options = ReadOptions::default();
         options.set_iterate_lower_bound(keys.key(from));
         options.set_iterate_upper_bound(keys.key(until));
-        // Whoever reads here goes on behind it. Blocks that nobody asks for again would only push others out.
-        options.fill_cache(false);
         let aborted = self.aborted(topic, partition, from..until);
         let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
         let (mut records, mut bytes) = (Vec::new(), 0);
@@ -111,7 +117,14 @@ impl EmbeddedTail {
             }
             let (more, next) = self
                 .log
-                .read_committed(self.topic, *partition, *position, until, room)
+                .read_committed(
+                    self.topic,
+                    *partition,
+                    *position,
+                    until,
+                    room,
+                    ReadOptions::default(),
+                )
                 .map_err(TailError::Unreachable)?;
             records.extend(more);
             *position = next;
