@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::ours::resident_kibibytes;
 
 use site::{Node, Role, Site};
-use takeover::Takeovers;
+pub(crate) use takeover::Takeovers;
 
 /// How long a node may take to be ready, and to come to rest.
 const READY_MAX: Duration = Duration::from_mins(2);

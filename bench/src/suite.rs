@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bare_loop;
-use crate::http::{Figures, Results};
+use crate::http::{Figures, Results, Takeovers};
 use crate::ours::{self, FIRST, OurLog, Ready};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
@@ -254,20 +254,8 @@ impl Suite {
             at_least("reads by id", 10_000.0, whole.reads_per_second),
             at_most("reads by id, p99", "ms", 20.0, vec![whole.reads_p99_ms]),
             at_most("memory of a live stream", "KiB", 20.0, vec![whole.kibibytes_per_stream]),
-            at_most(
-                &format!("takeover of {} k decisions", whole.takeovers.largest_decisions / 1_000),
-                "s",
-                3.0,
-                vec![whole.takeovers.largest_seconds],
-            ),
-            at_most(
-                "takeover of the other partitions",
-                "s",
-                3.0,
-                vec![whole.takeovers.others_seconds],
-            ),
-            at_most("takeover by a standby", "s", 3.0, vec![whole.takeovers.standby_seconds]),
         ]);
+        lines.extend(takeover_lines(&whole.takeovers));
         Ok(lines)
     }
 
@@ -306,6 +294,18 @@ impl Rates {
             embedded(None).beside("Redis, fsync each s", &self.redis_every_second, None),
         ]
     }
+}
+
+fn takeover_lines(takeovers: &Takeovers) -> [Line; 4] {
+    let line =
+        |what: &str, seconds| Line::new(what, "s", Some(Bar::AtMost(3.0)), Samples::one(seconds));
+    let decisions = Samples::one(takeovers.largest_decisions);
+    [
+        line("takeover of the largest partition", takeovers.largest_seconds),
+        Line::new("its decisions, which are folded first", "", None, decisions),
+        line("takeover of the other partitions", takeovers.others_seconds),
+        line("takeover by a standby", takeovers.standby_seconds),
+    ]
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {

@@ -1,7 +1,7 @@
 //! A node's program with its keys and folders, and the nodes that it starts.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -35,6 +35,15 @@ pub(super) struct Site<'a> {
 pub(super) struct Node {
     pub(super) process: Child,
     pub(super) url: String,
+    data_dir: PathBuf,
+}
+
+impl Node {
+    /// Throws away what the node kept of a partition of orders that is another's now.
+    pub(super) fn forget(&self, partition: u16) -> Result<()> {
+        let folder = self.data_dir.join("state/reservations").join(partition.to_string());
+        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+    }
 }
 
 impl Drop for Node {
@@ -67,14 +76,15 @@ impl<'a> Site<'a> {
     /// A node that listens and owns every partition it can get.
     pub(super) fn start(&self, runtime: &Runtime, role: Role, name: &str) -> Result<Node> {
         let command = if role == Role::IngestApi { "ingest-api" } else { "all" };
+        let data_dir = self.folder.join(name);
         let mut process = self
             .command(&[command, "--log", "kafka", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(self.folder.join(name))
+            .arg(&data_dir)
             .env("LIVEDROPS_KAFKA__STANDBY", (role == Role::Standby).to_string())
             .stdout(Stdio::piped())
             .spawn()?;
         let printed = BufReader::new(process.stdout.take().context("a node without output")?);
-        let mut node = Node { process, url: String::new() };
+        let mut node = Node { process, url: String::new(), data_dir };
         for line in printed.lines() {
             if let Some((_, address)) = line?.split_once("http://") {
                 node.url = format!("http://{address}");

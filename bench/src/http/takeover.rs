@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::READY_MAX;
-use super::site::{self, Node, Role, Shown, Site, post};
+use super::site::{self, Node, Role, Site, post};
 
 /// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
 const DROPS: u32 = 16;
@@ -23,7 +23,7 @@ const TRIES_MAX: usize = 300;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Takeovers {
     /// Decisions of the largest partition, whose owner is killed.
-    pub(crate) largest_decisions: i64,
+    pub(crate) largest_decisions: f64,
     /// Of that partition, by a node that has to fold it first.
     pub(crate) largest_seconds: f64,
     /// Of the slowest of the others.
@@ -34,35 +34,45 @@ pub(crate) struct Takeovers {
 
 /// Kills the owner of the largest partition, then the other node, when a third one stands by.
 pub(super) fn measure(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Result<Takeovers> {
+    let owned = |node: &Node| runtime.block_on(site::owned_of_orders(node));
+    let all = owned(node)?;
+    let count = u16::try_from(all.len())?;
+    let largest = all.into_iter().max_by_key(|shown| shown.seq).context("nothing is owned")?;
     let mut second = site.start(runtime, Role::All, "second")?;
-    let [mut owned, others] = [
-        runtime.block_on(site::owned_of_orders(node))?,
-        runtime.block_on(site::owned_of_orders(&second))?,
-    ];
-    let numbers = owned.iter().chain(&others).map(|shown| shown.partition);
-    let count = numbers.max().map_or(0, |last| last + 1);
-    let seq_of = |shown: &Shown| shown.seq;
-    if others.iter().map(seq_of).max() > owned.iter().map(seq_of).max() {
+    let others = wait_for(|| {
+        let (left, others) = (owned(node)?, owned(&second)?);
+        let is_shared = left.len() + others.len() == usize::from(count) && !others.is_empty();
+        Ok(is_shared.then_some(others))
+    })?;
+    if others.iter().any(|shown| shown.partition == largest.partition) {
+        // The first one had it until now: it would only have to open its store.
+        node.forget(largest.partition)?;
         std::mem::swap(node, &mut second);
-        owned = others;
     }
-    let largest = owned.into_iter().max_by_key(seq_of).context("nobody owns a partition")?;
     let is_in_largest =
         |drop: &Uuid| DropId(drop.into_bytes()).partition(count) == Partition(largest.partition);
     let cold = takeover(runtime, site, node, &second, is_in_largest)?;
     let third = site.start(runtime, Role::Standby, "third")?;
-    let started = monotonic();
-    while !runtime.block_on(site::is_in_step(&third, &second))? {
-        ensure!(started.elapsed() < READY_MAX, "the standby does not come to the end");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_for(|| Ok(runtime.block_on(site::is_in_step(&third, &second))?.then_some(())))?;
     let warm = takeover(runtime, site, &mut second, &third, is_in_largest)?;
     Ok(Takeovers {
-        largest_decisions: largest.seq + 1,
+        largest_decisions: f64::from(i32::try_from(largest.seq)?),
         largest_seconds: cold.largest,
         others_seconds: cold.others,
         standby_seconds: warm.largest.max(warm.others),
     })
+}
+
+/// Looks until there is something.
+fn wait_for<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let started = monotonic();
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ensure!(started.elapsed() < READY_MAX, "the nodes do not come to terms");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 struct Took {
