@@ -123,7 +123,7 @@ fn the_orders_of_a_hot_drop_are_alone_in_their_file() {
     assert_eq!(tables, [(1, 2), (3, 3), (4, POSITION_KEY[0])]);
 }
 
-/// Merges of a restore are its greatest cost, and nobody waits for a look-up meanwhile. Later somebody does.
+/// Merges are a fifth of what a long restore takes, and hardly anybody looks for a row meanwhile. Later somebody does.
 #[test]
 fn files_are_merged_more_rarely_only_while_a_gap_is_folded() {
     let folder = tempfile::tempdir().unwrap();
