@@ -92,11 +92,9 @@ impl<'a> Site<'a> {
             }
         }
         ensure!(!node.url.is_empty(), "the node ended before it listened");
-        let started = monotonic();
-        while !runtime.block_on(is_ready(&node.url, role)) {
-            ensure!(started.elapsed() < READY_MAX, "the node is not ready after {READY_MAX:?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait_for("the node is not ready", || {
+            Ok(runtime.block_on(is_ready(&node.url, role)).then_some(()))
+        })?;
         Ok(node)
     }
 
@@ -137,6 +135,21 @@ impl<'a> Site<'a> {
             .output()?;
         ensure!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
         Ok(serde_json::from_slice(&std::fs::read(report)?)?)
+    }
+}
+
+/// Looks until there is something; `else_error` where there is nothing for too long.
+pub(super) fn wait_for<T>(
+    else_error: &str,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let started = monotonic();
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        ensure!(started.elapsed() < READY_MAX, "{else_error} after {READY_MAX:?}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

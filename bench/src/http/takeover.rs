@@ -1,7 +1,5 @@
 //! From `kill -9` to the decisions of whoever is left.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use platform::clock::monotonic;
 use schemas::ids::DropId;
@@ -11,8 +9,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use super::READY_MAX;
-use super::site::{self, Node, Role, Site, post};
+use super::site::{self, Node, Role, Site, post, wait_for};
 
 /// Drops of which each has to be decided by the node that is left: enough to be on every partition's owner.
 const DROPS: u32 = 16;
@@ -39,7 +36,7 @@ pub(super) fn measure(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Re
     let count = u16::try_from(all.len())?;
     let largest = all.into_iter().max_by_key(|shown| shown.seq).context("nothing is owned")?;
     let mut second = site.start(runtime, Role::All, "second")?;
-    let others = wait_for(|| {
+    let others = wait_for("the nodes do not share the partitions", || {
         let (left, others) = (owned(node)?, owned(&second)?);
         let is_shared = left.len() + others.len() == usize::from(count) && !others.is_empty();
         Ok(is_shared.then_some(others))
@@ -53,7 +50,9 @@ pub(super) fn measure(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Re
         |drop: &Uuid| DropId(drop.into_bytes()).partition(count) == Partition(largest.partition);
     let cold = takeover(runtime, site, node, &second, is_in_largest)?;
     let third = site.start(runtime, Role::Standby, "third")?;
-    wait_for(|| Ok(runtime.block_on(site::is_in_step(&third, &second))?.then_some(())))?;
+    wait_for("the standby does not come to the end", || {
+        Ok(runtime.block_on(site::is_in_step(&third, &second))?.then_some(()))
+    })?;
     let warm = takeover(runtime, site, &mut second, &third, is_in_largest)?;
     Ok(Takeovers {
         largest_decisions: f64::from(i32::try_from(largest.seq)?),
@@ -61,18 +60,6 @@ pub(super) fn measure(runtime: &Runtime, site: &Site<'_>, node: &mut Node) -> Re
         others_seconds: cold.others,
         standby_seconds: warm.largest.max(warm.others),
     })
-}
-
-/// Looks until there is something.
-fn wait_for<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let started = monotonic();
-    loop {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        ensure!(started.elapsed() < READY_MAX, "the nodes do not come to terms");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 struct Took {
