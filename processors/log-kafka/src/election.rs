@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use schemas::partition::Partition;
 
-use crate::KafkaSettings;
+use crate::{KafkaSettings, close_aside};
 
 /// How often the group is served; under the heartbeat interval.
 const POLL: Duration = Duration::from_millis(50);
@@ -75,7 +75,7 @@ impl Election {
         tracing::error!(why, topic = self.topic, "replaced in its group, joining again");
         std::thread::sleep(REJOIN_PAUSE);
         match member(&self.config, self.topic) {
-            Ok(consumer) => self.consumer = consumer,
+            Ok(consumer) => close_aside(std::mem::replace(&mut self.consumer, consumer)),
             Err(error) => tracing::error!(%error, topic = self.topic, "election"),
         }
     }
@@ -111,6 +111,7 @@ impl Election {
             now.difference(&self.owned).copied().for_each(&mut gained);
             self.owned = now;
         }
+        close_aside(self.consumer); // nobody misses it: a member with an instance id does not leave its group (KIP-345)
     }
 }
 

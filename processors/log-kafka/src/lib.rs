@@ -138,6 +138,13 @@ impl ConsumerContext for ReaderContext {}
 
 type Reader = BaseConsumer<ReaderContext>;
 
+/// Closes a client on a thread of its own, if there can be one. A reader takes up to 100 ms. A group member may take for
+/// ever: news of its partitions that it has not heard when it ends may wait for an answer from a group handler that has
+/// ended before (librdkafka issues 4041 and 4884).
+fn close_aside(client: impl Send + 'static) {
+    drop(std::thread::Builder::new().name("log-closer".into()).spawn(move || drop(client)));
+}
+
 /// Why the brokers cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -280,5 +287,32 @@ impl KafkaLog {
     #[must_use]
     pub fn settings(&self) -> &KafkaSettings {
         &self.settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Ends when it is told to, like a client that waits for an answer.
+    struct Stuck(Receiver<()>, Sender<()>);
+
+    impl Drop for Stuck {
+        fn drop(&mut self) {
+            assert!(self.0.recv().is_ok(), "told to end");
+            assert!(self.1.send(()).is_ok(), "the test waits for the end");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_client_that_does_not_close() {
+        let (end, told_to_end) = channel();
+        let (has_ended, ended) = channel();
+        close_aside(Stuck(told_to_end, has_ended));
+        assert_eq!(ended.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty));
+        assert_eq!(end.send(()), Ok(()));
+        assert_eq!(ended.recv(), Ok(()), "it is closed all the same");
     }
 }

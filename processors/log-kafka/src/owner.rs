@@ -23,7 +23,7 @@ use schemas::topics::Topic;
 use schemas::units::Millis;
 
 use crate::appender::KafkaAppender;
-use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, Watermarks};
+use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, Watermarks, close_aside};
 
 use decisions::Decisions;
 use intents::Intents;
@@ -204,11 +204,6 @@ fn connect(producer: &DecisionProducer, topic: Topic) -> Result<(), LogError> {
         answer.map_err(unreachable)?;
     }
     Ok(())
-}
-
-/// Closes a reader on a thread of its own, if there can be one: it takes up to 100 ms.
-fn close_aside(reader: impl Send + 'static) {
-    drop(std::thread::Builder::new().name("log-closer".into()).spawn(move || drop(reader)));
 }
 
 fn consumer_error(error: &KafkaError) -> LogError {

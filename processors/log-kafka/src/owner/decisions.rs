@@ -10,9 +10,9 @@ use runtime::{DecisionRecord, LogError};
 use schemas::partition::Partition;
 use schemas::topics::Topic;
 
-use crate::{KafkaSettings, Reader, Watermarks};
+use crate::{KafkaSettings, Reader, Watermarks, close_aside};
 
-use super::{assign, close_aside, consumer_error, range, unreachable};
+use super::{assign, consumer_error, range, unreachable};
 
 /// Decisions returned by one read.
 const READ_RECORDS_MAX: usize = 10_000;
