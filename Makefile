@@ -40,7 +40,7 @@ demo: build ## One live drop, verified. LOG=kafka for a real broker; REPORT=path
 	  $(PROGRAM) demo --log $(LOG) --buyers $(BUYERS) --stock $(STOCK) --report $(REPORT)
 
 test: lint purity sim-short ## Everything: lint, purity, simulation, unit, property, protocol, and the real stack
-	deploy/stack run --with postgres,clickhouse,kafka,stripe -- cargo test --workspace --locked --quiet
+	deploy/stack run --minutes 30 --with postgres,clickhouse,kafka,stripe -- cargo test --workspace --locked --quiet
 
 lint: ## Format, clippy, docs; warnings are errors
 	@deploy/install build

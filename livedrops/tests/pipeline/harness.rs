@@ -157,12 +157,12 @@ impl Node {
 
     /// SIGTERM; returns the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
-        signal(self.child.id(), "TERM");
-        self.child.wait().unwrap().code()
+        terminate(&mut self.child)
     }
 
     pub(crate) fn client(&self, token: &str) -> Client {
-        Client { url: self.url.clone(), token: token.to_owned(), http: reqwest::Client::new() }
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Client { url: self.url.clone(), token: token.to_owned(), http }
     }
 }
 
@@ -170,6 +170,19 @@ pub(crate) fn signal(pid: u32, name: &str) {
     let status =
         Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// SIGTERM; returns the exit code. A process that does not end is killed where the test's is dropped.
+pub(crate) fn terminate(child: &mut Child) -> Option<i32> {
+    signal(child.id(), "TERM");
+    let started = monotonic();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        assert!(started.elapsed() < PATIENCE, "process {} does not end", child.id());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A process that is stopped; it goes on when this is dropped, also where a test fails: others need it.

@@ -98,8 +98,7 @@ async fn a_processor_paused_for_a_minute_is_fenced_and_each_order_is_judged_by_i
         buyer.post(&format!("/drops/{drop}/orders"), "late", &json!({"qty": 1})).await;
     assert_eq!((status, &body["code"]), (409, &json!("not_open")));
     for child in [&mut paused, &mut successor] {
-        signal(child.0.id(), "TERM");
-        assert_eq!(child.0.wait().unwrap().code(), Some(0));
+        assert_eq!(terminate(&mut child.0), Some(0));
     }
     drop_nodes([api]);
     assert_audit(&site, "zombie", false);
