@@ -1,7 +1,7 @@
 //! Load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
 //!
 //! A burst sends every order at one instant over connections that are open already and have loaded the drop's page, as
-//! those of waiting browsers have. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
+//! those of waiting browsers have, and closes none before the last is answered, as browsers do. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
 //! stalls cannot slow the measurement down with itself (coordinated omission, Gil Tene).
 
 mod client;
@@ -178,7 +178,7 @@ impl Load {
             let due = recorder.started();
             tokio::spawn(async move {
                 let reply = tokio::time::timeout(ANSWER_MAX, connection.ask(&request)).await;
-                drop(answers.send((due.elapsed(), reply.ok().and_then(Result::ok))));
+                drop(answers.send((due.elapsed(), reply.ok().and_then(Result::ok), connection)));
             });
         }
         drop(answers);
@@ -230,17 +230,17 @@ impl Load {
     }
 }
 
-/// Reads the answers once all are there: it takes time that the API needs meanwhile.
+/// Reads the answers, and lets go of the connections, once all are there: both take time that the API needs meanwhile.
 async fn collect(
     mut recorder: Recorder,
-    answered: &mut mpsc::UnboundedReceiver<(Duration, Option<Reply>)>,
+    answered: &mut mpsc::UnboundedReceiver<(Duration, Option<Reply>, Connection)>,
 ) -> Result<LoadReport, Failure> {
     let mut replies = Vec::new();
     while let Some(reply) = answered.recv().await {
         replies.push(reply);
     }
     let seconds = recorder.started().elapsed();
-    for (latency, reply) in replies {
+    for (latency, reply, _) in replies {
         recorder.record(latency, Answer::read(reply.as_ref()));
     }
     Ok(recorder.finish(seconds))
