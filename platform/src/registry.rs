@@ -82,16 +82,21 @@ impl HttpRegistry {
     /// Where the registry does not take the setting.
     pub async fn require_full_compatibility(&self) -> Result<(), RegistryError> {
         // Asked first: setting it is a write that every start would pay for.
-        let (_, body) = self.call(Method::GET, "/config", None).await?;
-        if body.get("compatibilityLevel").and_then(Value::as_str) == Some("FULL_TRANSITIVE") {
+        if self.is_fully_compatible().await? {
             return Ok(());
         }
         let level = json!({"compatibility": "FULL_TRANSITIVE"});
         let (status, body) = self.call(Method::PUT, "/config", Some(level)).await?;
-        if status.is_success() {
+        // Of several processes that start at once, Apicurio answers all but one with a conflict.
+        if status.is_success() || self.is_fully_compatible().await? {
             return Ok(());
         }
         Err(unreachable(format!("setting FULL_TRANSITIVE: {status} {body}")))
+    }
+
+    async fn is_fully_compatible(&self) -> Result<bool, RegistryError> {
+        let (_, body) = self.call(Method::GET, "/config", None).await?;
+        Ok(body.get("compatibilityLevel").and_then(Value::as_str) == Some("FULL_TRANSITIVE"))
     }
 
     /// Registers a schema, or finds the id it has.
