@@ -1,8 +1,9 @@
 //! Load: buyers over real sockets, each on a connection of its own, timed with an `HdrHistogram`.
 //!
 //! A burst sends every order at one instant over connections that are open already and have loaded the drop's page, as
-//! those of waiting browsers have, and closes none before the last is answered, as browsers do. A rate sends on a schedule; latency counts from when a request was *due*, so a server that
-//! stalls cannot slow the measurement down with itself (coordinated omission, Gil Tene).
+//! those of waiting browsers have, and closes none before the last is answered, as browsers do. A rate sends on a
+//! schedule; latency counts from when a request was *due*, so a server that stalls cannot slow the measurement down with
+//! itself (coordinated omission, Gil Tene).
 
 mod client;
 mod keep_alive;

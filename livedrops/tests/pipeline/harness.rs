@@ -172,7 +172,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// SIGTERM; returns the exit code. A process that does not end is killed where the test's is dropped.
+/// SIGTERM; returns the exit code. One that does not end fails the test, and is killed when its owner is dropped.
 pub(crate) fn terminate(child: &mut Child) -> Option<i32> {
     signal(child.id(), "TERM");
     let started = monotonic();

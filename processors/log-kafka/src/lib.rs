@@ -301,7 +301,7 @@ mod tests {
 
     impl Drop for Stuck {
         fn drop(&mut self) {
-            assert!(self.0.recv().is_ok(), "told to end");
+            assert!(self.0.recv_timeout(METADATA_TIMEOUT).is_ok(), "told to end");
             assert!(self.1.send(()).is_ok(), "the test waits for the end");
         }
     }
