@@ -267,6 +267,30 @@ async fn the_registry_refuses_an_incompatible_schema() {
     assert_eq!(answer["is_compatible"], true, "a field with a default is welcome: {answer}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_that_meet_a_new_registry_at_once_all_register() {
+    let _broker = BROKER.lock().await;
+    let site = Site::kafka();
+    assert!(site.run("data", false, &["schemas", "register"]).status.success());
+    // As on the first day: no rule stands. Schemas stay, because ids in the log stand for them.
+    let url = from_stack("LIVEDROPS_KAFKA__REGISTRY_URL");
+    let admin = url.replace("/apis/ccompat/v7", "/apis/registry/v3/admin/rules");
+    let forgotten = reqwest::Client::new().delete(&admin).send().await.unwrap();
+    assert!(forgotten.status().is_success(), "{admin}: {}", forgotten.status());
+    let command = || {
+        let mut command = site.command("data", false, &["schemas", "register"]);
+        command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let starting: Vec<_> = (0..6).map(|_| command()).collect();
+    for process in starting {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let config = reqwest::get(format!("{url}/config")).await.unwrap();
+    let config: Value = config.json().await.unwrap();
+    assert_eq!(config["compatibilityLevel"], "FULL_TRANSITIVE");
+}
+
 /// Where a partition of the order intents ends.
 fn intents_end(partition: i32) -> i64 {
     let reader: BaseConsumer = ClientConfig::new()
