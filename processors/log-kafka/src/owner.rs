@@ -26,7 +26,7 @@ use crate::appender::KafkaAppender;
 use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, Watermarks, close_aside};
 
 use decisions::Decisions;
-use intents::Intents;
+use intents::{Intents, gathering_after};
 use transactions::{Context, DecisionProducer, Transactions, classify};
 
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
@@ -60,6 +60,10 @@ pub struct OwnedPartition {
     /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
     writers: Option<[Writer; 2]>,
     turn: usize,
+    /// Decisions of the transaction that is not committed yet.
+    submitted: usize,
+    /// Until when the next transaction may wait for more intents.
+    gathering_until: Millis,
     deliveries: Context,
     /// Sends and commits a backlog's transactions.
     committing: Worker<i64>,
@@ -105,6 +109,8 @@ impl OwnedPartition {
             reading: Worker::named("log-reader"),
             writers: None,
             turn: 0,
+            submitted: 0,
+            gathering_until: Millis(0),
             deliveries: Context::default(),
             committing: Worker::named("log-committer"),
         }
@@ -284,15 +290,11 @@ impl Log for OwnedPartition {
         // Markers may be outstanding on both ids: gathering a little longer is cheaper than the 20 ms. A backlog's
         // transaction takes longer to decide than they take.
         let free_at = self.writer()?.committed_at.after(MARKER_DELAY);
+        let begin_at = free_at.max(self.gathering_until);
         let clock = self.settings.clock;
         let intents = self.intents()?;
         intents.take_at_hand(room)?;
-        while (1..room.min(BACKLOG_MIN)).contains(&intents.stash.len())
-            && let left = free_at.since(clock()).0
-            && (1..=MARKER_DELAY.0).contains(&left)
-        {
-            intents.poll(Duration::from_millis(left.cast_unsigned()))?;
-        }
+        intents.gather(room, begin_at, clock)?;
         let taken = room.min(intents.stash.len());
         into.extend(intents.stash.drain(..taken));
         let at_end = intents.at_end && intents.stash.is_empty();
@@ -309,6 +311,7 @@ impl Log for OwnedPartition {
     }
 
     fn submit(&mut self, decisions: Vec<OutgoingDecision>) -> Result<(), LogError> {
+        self.submitted = decisions.len();
         let transactions = &self.writer()?.transactions;
         if decisions.len() < BACKLOG_MIN {
             return transactions.send(&decisions);
@@ -325,6 +328,7 @@ impl Log for OwnedPartition {
             None => self.writer()?.transactions.commit(),
         }?;
         let now = self.now();
+        self.gathering_until = now.after(gathering_after(self.submitted));
         if let Some(writers) = &mut self.writers {
             writers[self.turn].committed_at = now;
             self.turn = (self.turn + 1) % writers.len();

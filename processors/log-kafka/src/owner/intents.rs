@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message, Timestamp};
-use runtime::{IntentRecord, LogError};
+use runtime::{BACKLOG_MIN, IntentRecord, LogError};
 use schemas::units::Millis;
 
 use crate::Reader;
@@ -14,6 +14,23 @@ use super::consumer_error;
 
 /// Of one read: an intent may have a quarter of a megabyte.
 const READ_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+
+/// For so many decisions of the last transaction the next one waits a millisecond for more.
+const DECISIONS_PER_GATHERED_MS: usize = 8;
+/// At the most.
+const GATHERING_MAX: Millis = Millis(48);
+/// Nobody else is coming if nobody has come for so long.
+const QUIET: Duration = Duration::from_millis(4);
+
+/// How long a transaction may wait for more intents if the last one had so many decisions.
+///
+/// Whatever it holds, a transaction costs broker and owner milliseconds of CPU time: a dozen requests, and everybody who
+/// reads decisions is woken. A lone order waits for nobody; in a burst that time would be taken from the buyers who are
+/// not answered yet.
+pub(super) fn gathering_after(decisions: usize) -> Millis {
+    let milliseconds = i64::try_from(decisions / DECISIONS_PER_GATHERED_MS);
+    milliseconds.map_or(GATHERING_MAX, |wanted| GATHERING_MAX.min(Millis(wanted)))
+}
 
 pub(super) struct Intents {
     reader: Reader,
@@ -55,6 +72,27 @@ impl Intents {
         Ok(())
     }
 
+    /// Adds to what is there what comes until `begin_at`: less than a backlog, and only while it keeps coming.
+    pub(super) fn gather(
+        &mut self,
+        records_max: usize,
+        begin_at: Millis,
+        clock: fn() -> Millis,
+    ) -> Result<(), LogError> {
+        while (1..records_max.min(BACKLOG_MIN)).contains(&self.stash.len()) {
+            let left = begin_at.since(clock());
+            // Further away than that: somebody has set the clock.
+            if !(Millis(1)..=GATHERING_MAX).contains(&left) {
+                break;
+            }
+            if !self.poll(QUIET.min(Duration::from_millis(left.0.cast_unsigned())))? {
+                break;
+            }
+            self.take_at_hand(records_max)?;
+        }
+        Ok(())
+    }
+
     /// Waits for the first intent.
     pub(super) fn wait(&mut self, timeout: Duration) -> Result<(), LogError> {
         if self.stash.is_empty() {
@@ -74,5 +112,18 @@ fn intent_record(message: &BorrowedMessage<'_>) -> IntentRecord {
         offset: message.offset(),
         append_time,
         value: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_order_waits_for_nobody_and_a_burst_no_longer_than_a_moment() {
+        let cases = [(0, 0), (1, 0), (7, 0), (8, 1), (80, 10), (383, 47), (384, 48), (16_384, 48)];
+        for (decisions, milliseconds) in cases {
+            assert_eq!(gathering_after(decisions), Millis(milliseconds), "{decisions} decisions");
+        }
     }
 }
