@@ -32,6 +32,13 @@ pub(super) fn gathering_after(decisions: usize) -> Millis {
     milliseconds.map_or(GATHERING_MAX, |wanted| GATHERING_MAX.min(Millis(wanted)))
 }
 
+/// How long to wait for the next intent, so long before the transaction has to begin; `None` for not at all.
+fn patience(left: Millis) -> Option<Duration> {
+    // Further away than the maximum: somebody has set the clock.
+    let is_gathering = (Millis(1)..=GATHERING_MAX).contains(&left);
+    is_gathering.then(|| QUIET.min(Duration::from_millis(left.0.cast_unsigned())))
+}
+
 pub(super) struct Intents {
     reader: Reader,
     pub(super) stash: VecDeque<IntentRecord>,
@@ -80,12 +87,8 @@ impl Intents {
         clock: fn() -> Millis,
     ) -> Result<(), LogError> {
         while (1..records_max.min(BACKLOG_MIN)).contains(&self.stash.len()) {
-            let left = begin_at.since(clock());
-            // Further away than that: somebody has set the clock.
-            if !(Millis(1)..=GATHERING_MAX).contains(&left) {
-                break;
-            }
-            if !self.poll(QUIET.min(Duration::from_millis(left.0.cast_unsigned())))? {
+            let Some(patience) = patience(begin_at.since(clock())) else { break };
+            if !self.poll(patience)? {
                 break;
             }
             self.take_at_hand(records_max)?;
@@ -124,6 +127,23 @@ mod tests {
         let cases = [(0, 0), (1, 0), (7, 0), (8, 1), (80, 10), (383, 47), (384, 48), (16_384, 48)];
         for (decisions, milliseconds) in cases {
             assert_eq!(gathering_after(decisions), Millis(milliseconds), "{decisions} decisions");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_waited_for_while_it_lasts_and_the_clock_is_as_it_was() {
+        let cases = [
+            (-1, None),
+            (0, None),
+            (1, Some(1)),
+            (4, Some(4)),
+            (5, Some(4)),
+            (48, Some(4)),
+            (49, None),
+        ];
+        for (left, expected) in cases {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(patience(Millis(left)), expected, "{left} ms before the beginning");
         }
     }
 }
