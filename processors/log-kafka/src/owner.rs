@@ -293,7 +293,6 @@ impl Log for OwnedPartition {
         let begin_at = free_at.max(self.gathering_until);
         let clock = self.settings.clock;
         let intents = self.intents()?;
-        intents.take_at_hand(room)?;
         intents.gather(room, begin_at, clock)?;
         let taken = room.min(intents.stash.len());
         into.extend(intents.stash.drain(..taken));

@@ -79,18 +79,18 @@ impl Intents {
         Ok(())
     }
 
-    /// Adds to what is there what comes until `begin_at`: less than a backlog, and only while it keeps coming.
+    /// Takes what is at hand and, where that is less than a backlog, what comes until `begin_at` without a gap.
     pub(super) fn gather(
         &mut self,
         records_max: usize,
         begin_at: Millis,
         clock: fn() -> Millis,
     ) -> Result<(), LogError> {
-        while (1..records_max.min(BACKLOG_MIN)).contains(&self.stash.len()) {
-            let Some(patience) = patience(begin_at.since(clock())) else { break };
-            if !self.poll(patience)? {
-                break;
-            }
+        self.take_at_hand(records_max)?;
+        while (1..records_max.min(BACKLOG_MIN)).contains(&self.stash.len())
+            && let Some(patience) = patience(begin_at.since(clock()))
+            && self.poll(patience)?
+        {
             self.take_at_hand(records_max)?;
         }
         Ok(())
