@@ -238,6 +238,12 @@ async fn a_backlog_is_decided_once_and_in_order_over_kills() {
     assert!(text.contains("0 oversold · 0 undecided · 0 decided twice"), "{text}");
 }
 
+/// What the registry asks of a new schema.
+async fn compatibility_level(registry_url: &str) -> Value {
+    let config = reqwest::get(format!("{registry_url}/config")).await.unwrap();
+    config.json::<Value>().await.unwrap()["compatibilityLevel"].take()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_registry_refuses_an_incompatible_schema() {
     let _broker = BROKER.lock().await;
@@ -246,9 +252,7 @@ async fn the_registry_refuses_an_incompatible_schema() {
     assert!(registered.status.success(), "{registered:?}");
     let url = from_stack("LIVEDROPS_KAFKA__REGISTRY_URL");
     let http = reqwest::Client::new();
-    let config: Value =
-        http.get(format!("{url}/config")).send().await.unwrap().json().await.unwrap();
-    assert_eq!(config["compatibilityLevel"], "FULL_TRANSITIVE");
+    assert_eq!(compatibility_level(&url).await, "FULL_TRANSITIVE");
     let mut schema: Value = serde_json::from_str(schemas::avro::RELEASED[0].text).unwrap();
     schema["fields"]
         .as_array_mut()
@@ -286,9 +290,7 @@ async fn processes_that_meet_a_new_registry_at_once_all_register() {
         let output = process.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    let config = reqwest::get(format!("{url}/config")).await.unwrap();
-    let config: Value = config.json().await.unwrap();
-    assert_eq!(config["compatibilityLevel"], "FULL_TRANSITIVE");
+    assert_eq!(compatibility_level(&url).await, "FULL_TRANSITIVE");
 }
 
 /// Where a partition of the order intents ends.
