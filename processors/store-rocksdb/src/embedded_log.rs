@@ -37,8 +37,12 @@ pub use tail::EmbeddedTail;
 use appender::Appender;
 use entry::{OffsetKeys, epoch_key, open_key, topic_index};
 
-/// Files of the log's youngest level before they are merged.
-const LOG_FILES_UNMERGED: i32 = 16;
+/// Memory of what goes into one file. A start after a crash reads as much again.
+const LOG_FILE_MEMORY_BYTES: usize = 128 * 1_024 * 1_024;
+/// Files of the log's youngest level before they are merged. Every read asks each of them, which takes a microsecond.
+const LOG_FILES_UNMERGED: i32 = 32;
+/// More than those files have: `RocksDB` also merges by size, from 256 MiB on.
+const LOG_BYTES_UNMERGED: u64 = 4 * 1_024 * 1_024 * 1_024;
 
 /// Why a log folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -176,13 +180,14 @@ impl EmbeddedLog {
         std::fs::create_dir_all(folder).map_err(|error| unusable(&error))?;
         let mut options = Options::default();
         options.create_if_missing(true);
-        options.set_write_buffer_size(64 * 1_024 * 1_024);
+        options.set_write_buffer_size(LOG_FILE_MEMORY_BYTES);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
         options.set_keep_log_file_num(2);
         // Written over, not anew: blocks and pages are there already.
         options.set_recycle_log_file_num(2);
         // A log is written once and read in order: merging its files more often than this only costs time.
         options.set_level_zero_file_num_compaction_trigger(LOG_FILES_UNMERGED);
+        options.set_max_bytes_for_level_base(LOG_BYTES_UNMERGED);
         options.set_level_zero_slowdown_writes_trigger(2 * LOG_FILES_UNMERGED);
         options.set_level_zero_stop_writes_trigger(3 * LOG_FILES_UNMERGED);
         let db = DB::open(&options, folder).map_err(|error| unusable(&error))?;
