@@ -24,6 +24,7 @@
 mod batch;
 mod fold;
 mod intents;
+mod records;
 mod recovery;
 mod settings;
 mod standby;
@@ -43,6 +44,7 @@ use crate::worker::Worker;
 
 use fold::Piece;
 use intents::Waiting;
+use records::Sealed;
 pub use settings::{BACKLOG_MIN, Batching, TaskSettings};
 
 /// Most bytes of one transaction.
@@ -262,6 +264,8 @@ pub struct PartitionTask<P: Processor, L, S> {
     reading: Worker<VecDeque<Waiting<P::Command>>>,
     /// Reads decisions in recovery while the ones before are folded.
     verifying: Worker<Piece<P::Row>>,
+    /// Chains a backlog's records while the ones after are decided.
+    sealing: Worker<Sealed>,
     is_drained: bool,
     ticks: Ticks,
     processor: PhantomData<P>,
@@ -294,6 +298,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             pending: VecDeque::new(),
             reading: settings.batching.worker("intent-reader"),
             verifying: settings.batching.worker("chain-verifier"),
+            sealing: settings.batching.worker("chain-sealer"),
             is_drained: false,
             ticks: Ticks::new(),
             processor: PhantomData,

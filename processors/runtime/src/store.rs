@@ -56,14 +56,13 @@ impl Position {
         }
     }
 
-    /// Moves past a decision, but for the offset that the log gives it.
-    pub(crate) fn follow(&mut self, header: &DecisionHeader, link: Chain) {
+    /// Moves past a decision, but for its link and for the offset that the log gives it.
+    pub(crate) fn follow(&mut self, header: &DecisionHeader) {
         self.next_intent_offset = header.next_intent_offset;
         self.seq = header.seq;
         self.epoch = header.epoch;
         self.log_time_ms = header.log_time.0;
         self.logic_version = header.logic_version;
-        self.chain = link.0;
     }
 
     /// Log time of the last decision.

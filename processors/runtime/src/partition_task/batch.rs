@@ -9,12 +9,13 @@ use schemas::ids::IntentId;
 use schemas::units::Millis;
 
 use super::intents::{Unread, Waiting, read_intent};
+use super::records::Records;
 use super::{
     BATCH_BYTES_MAX, CLOCK_AHEAD_MAX, InFlight, PartitionTask, Stop, TICK_INTERVAL_MAX,
     TICK_INTERVAL_MIN, Ticks, Wake,
 };
 use crate::defect::{Defect, is_on};
-use crate::log::{Log, OutgoingDecision};
+use crate::log::Log;
 use crate::status::PartitionState;
 use crate::store::Store;
 
@@ -31,8 +32,7 @@ const STALL_PAUSE: Millis = Millis(500);
 /// The decisions of one transaction.
 #[derive(Default)]
 struct Batch {
-    records: Vec<OutgoingDecision>,
-    bytes: usize,
+    records: Records,
     fired: usize,
     continued: usize,
     stalled: Option<String>,
@@ -51,13 +51,8 @@ enum Fired {
 impl Batch {
     fn is_full(&self, records_max: usize) -> bool {
         self.records.len() >= records_max
-            || self.bytes >= BATCH_BYTES_MAX
+            || self.records.bytes() >= BATCH_BYTES_MAX
             || self.continued >= CONTINUED_MAX
-    }
-
-    fn push(&mut self, record: OutgoingDecision) {
-        self.bytes += record.value.len();
-        self.records.push(record);
     }
 }
 
@@ -97,9 +92,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     }
 
     /// Sends a transaction off. Its rows stay in the overlay.
-    fn submit(&mut self, records: Vec<OutgoingDecision>) -> Result<(), Stop> {
+    fn submit(&mut self, records: Records) -> Result<(), Stop> {
         let decisions = records.len() as u64;
-        self.log.submit(records)?;
+        let sealed = self.seal(records)?;
+        self.log.submit(sealed)?;
         self.overlay.end_transaction();
         if is_on(Defect::StoreBeforeCommit) {
             self.overlay.write(self.position.clone())?;
@@ -224,7 +220,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             return Ok(Fired::Once);
         };
         let header = self.header(log_time, stamp.decided_at);
-        self.record(batch, Decision::unsealed(header, Outcome::Changed, Some(body)))?;
+        self.record(&mut batch.records, Decision::unsealed(header, Outcome::Changed, Some(body)))?;
         batch.fired += 1;
         Ok(Fired::Once)
     }
@@ -281,7 +277,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 decision
             }
         };
-        self.record(batch, decision)?;
+        self.record(&mut batch.records, decision)?;
         Ok(None)
     }
 
@@ -301,15 +297,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             }
         }
         Err(last)
-    }
-
-    fn record(&mut self, batch: &mut Batch, decision: Decision<P::Body>) -> Result<(), Stop> {
-        let key = decision.body.as_ref().and_then(P::record_key);
-        batch.push(self.sealed(&decision, key));
-        if let Some(body) = decision.body {
-            P::changes(body).try_for_each(|change| self.overlay.apply(change))?;
-        }
-        Ok(())
     }
 
     fn stamp(&self, offset: i64, log_time: Millis, now: Millis) -> Stamp {

@@ -146,7 +146,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             let position = &mut self.position;
             let undecided = position.next_intent_offset;
             position.next_decision_offset = offset + 1;
-            position.follow(header, *link);
+            position.follow(header);
+            position.chain = link.0;
             if is_on(Defect::RedecideOnRecovery) {
                 position.next_intent_offset = undecided;
             }

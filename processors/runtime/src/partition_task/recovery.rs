@@ -1,15 +1,13 @@
 //! Recovery: the one start-up path, after a crash, a takeover, or anything but a clean commit.
 
 use model::Processor;
-use schemas::decision::{
-    Decision, DecisionHeader, Genesis, LOG_FORMAT, Outcome, OwnerStarted, seal,
-};
-use schemas::framing;
+use schemas::decision::{Decision, DecisionHeader, Genesis, LOG_FORMAT, Outcome, OwnerStarted};
 use schemas::units::Millis;
 
+use super::records::Records;
 use super::{PartitionTask, Phase, Refused, Stop, Ticks};
 use crate::defect::{Defect, is_on};
-use crate::log::{Log, OutgoingDecision};
+use crate::log::Log;
 use crate::status::PartitionState;
 use crate::store::{Position, STORE_FORMAT, Store};
 
@@ -60,6 +58,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.in_flight = None;
         drop(self.verifying.outcome());
         drop(self.reading.outcome());
+        drop(self.sealing.outcome());
         self.pending.clear();
         self.is_drained = false;
         self.ticks = Ticks::new();
@@ -118,7 +117,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Commits `genesis`, where it is missing, and `owner_started`. The commit also warms the producer.
     fn take_over(&mut self, now: Millis, log_id: String) -> Result<(), Stop> {
         let epoch = self.position.epoch + i32::from(!is_on(Defect::ReuseAnEpoch));
-        let mut records = Vec::new();
+        let mut records = Records::default();
         if self.position.seq < 0 {
             // A fresh partition has no older readers.
             self.position.logic_version = P::LOGIC_VERSION;
@@ -132,7 +131,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 partition_count: i32::from(count),
                 format: LOG_FORMAT,
             }));
-            records.push(self.sealed(&genesis, None));
+            self.record(&mut records, genesis)?;
         }
         // Genesis already opens the first epoch; every later owner raises it.
         let epoch = if records.is_empty() { epoch } else { epoch + 1 };
@@ -142,7 +141,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             build: self.settings.build.clone(),
             schemas: self.settings.schemas.pins(),
         }));
-        records.push(self.sealed(&started, None));
+        self.record(&mut records, started)?;
+        let records = self.seal(records)?;
         self.log.submit(records)?;
         self.position.next_decision_offset = self.log.await_commit()?;
         self.overlay.flush(self.position.clone())?;
@@ -153,20 +153,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn own_header(&self, epoch: i32, now: Millis) -> DecisionHeader {
         let log_time = self.position.log_time();
         DecisionHeader { epoch, ..self.header(log_time, now.max(log_time)) }
-    }
-
-    /// Frames, encodes and chains a decision, and moves the position past it.
-    pub(super) fn sealed(
-        &mut self,
-        decision: &Decision<P::Body>,
-        key: Option<[u8; 16]>,
-    ) -> OutgoingDecision {
-        let mut value = Vec::with_capacity(512);
-        framing::start(&mut value, self.settings.schemas.write_id(P::TOPOLOGY.decisions.subject));
-        P::decision_codec().encode(decision, &mut value);
-        let link = seal(self.position.link(), &mut value);
-        self.position.follow(&decision.header, link);
-        OutgoingDecision { key, value }
     }
 }
 
