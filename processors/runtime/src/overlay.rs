@@ -301,7 +301,8 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
         let bytes =
             self.store.get(key.as_bytes()).map_err(|error| ReadFailed(error.to_string()))?;
         let row = bytes.map(|bytes| decoded(key, &bytes)).transpose()?;
-        if !past {
+        // One that is not there is mostly put next.
+        if !past && row.is_some() {
             self.hold(*key, row.clone());
         }
         Ok(row)

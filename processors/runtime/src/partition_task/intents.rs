@@ -18,7 +18,8 @@ const PENDING_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 pub(super) struct Waiting<C> {
     pub(super) record: IntentRecord,
     /// Read ahead. What could not be is judged when its turn comes: whether to wait for its schema or to refuse it.
-    pub(super) ahead: Option<Intent<C>>,
+    /// Boxed, because it goes through three places until then.
+    pub(super) ahead: Option<Box<Intent<C>>>,
 }
 
 /// Why an intent was not read.
@@ -103,8 +104,8 @@ pub(super) fn read_intent<P: Processor>(
 fn read_known<P: Processor>(
     schemas: &SchemaBook,
     record: &IntentRecord,
-) -> Option<Intent<P::Command>> {
+) -> Option<Box<Intent<P::Command>>> {
     let (id, _) = framing::split(&record.value).ok()?;
     let is_known = id == schemas.write_id(P::TOPOLOGY.intents.subject);
-    is_known.then(|| read_intent::<P>(schemas, record).ok()).flatten()
+    is_known.then(|| read_intent::<P>(schemas, record).ok().map(Box::new)).flatten()
 }
