@@ -19,7 +19,7 @@ pub struct Batching {
     pub records_max: usize,
     /// From so many decisions on a transaction is a backlog's: the next one is decided before its commit is awaited. A
     /// smaller one is awaited at once, because there somebody waits for each, and because transactions that follow
-    /// one another within a few milliseconds are turned away by the coordinator. Its records are sealed so many at once.
+    /// one another within a few milliseconds are turned away by the coordinator. So many records are sealed at once.
     pub backlog_min: usize,
     /// Whether a backlog's intents are read, its records sealed, and a long gap verified, by threads of their own.
     pub threads: bool,
