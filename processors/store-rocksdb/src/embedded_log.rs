@@ -39,7 +39,7 @@ use entry::{OffsetKeys, epoch_key, open_key, topic_index};
 
 /// Memory of what goes into one file. A start after a crash reads as much again.
 const LOG_FILE_MEMORY_BYTES: usize = 128 * 1_024 * 1_024;
-/// Files of the log's youngest level before they are merged. Every read asks each of them, which takes a microsecond.
+/// Files of the log's youngest level before they are merged. Every read asks each, which takes one to two us.
 const LOG_FILES_UNMERGED: i32 = 32;
 /// More than those files have: `RocksDB` also merges by size, from 256 MiB on.
 const LOG_BYTES_UNMERGED: u64 = 4 * 1_024 * 1_024 * 1_024;

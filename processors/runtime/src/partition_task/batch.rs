@@ -239,9 +239,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             next_intent_offset: intent.offset + 1,
             ..self.header(log_time, stamp.decided_at)
         };
-        let read = ahead
-            .take()
-            .map_or_else(|| read_intent::<P>(&self.settings.schemas, intent).map(Box::new), Ok);
+        let read =
+            ahead.take().map_or_else(|| read_intent::<P>(&self.settings.schemas, intent), Ok);
         let read = match read {
             Err(Unread::Stall(why)) => return Ok(Some(why)),
             Err(Unread::Poison(unreadable)) => {

@@ -82,7 +82,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
 pub(super) fn read_intent<P: Processor>(
     schemas: &SchemaBook,
     record: &IntentRecord,
-) -> Result<Intent<P::Command>, Unread> {
+) -> Result<Box<Intent<P::Command>>, Unread> {
     let (id, datum) =
         framing::split(&record.value).map_err(|error| Unread::poison(error.to_string()))?;
     let codec = schemas.codec(id, P::TOPOLOGY.intents.subject);
@@ -96,7 +96,7 @@ pub(super) fn read_intent<P: Processor>(
         let why = format!("an intent has at most {INTENT_BYTES_MAX} bytes, this one {length}");
         return Err(Unread::Poison(UnreadableIntent { why, intent_id: Some(read.intent_id) }));
     }
-    Ok(read)
+    Ok(Box::new(read))
 }
 
 /// Reads an intent that was written with this build's own schema: no other is worth a question to the registry before
@@ -107,5 +107,5 @@ fn read_known<P: Processor>(
 ) -> Option<Box<Intent<P::Command>>> {
     let (id, _) = framing::split(&record.value).ok()?;
     let is_known = id == schemas.write_id(P::TOPOLOGY.intents.subject);
-    is_known.then(|| read_intent::<P>(schemas, record).ok().map(Box::new)).flatten()
+    is_known.then(|| read_intent::<P>(schemas, record).ok()).flatten()
 }
