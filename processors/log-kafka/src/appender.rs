@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use platform::clock::monotonic;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
@@ -17,15 +18,12 @@ use schemas::partition::Partition;
 use tokio::sync::oneshot;
 
 use crate::KafkaSettings;
-use gate::Gate;
+use gate::{GATHER, Gate, Way};
 
 /// How long a producer outlives the appender at most: it belongs to the thread that serves its reports then. Not
 /// shorter: rdkafka 0.39 asks without a pause through the last millisecond of every poll, and two threads that poll for
 /// 100 ms were a third of an idle node's CPU time.
 const REPORTS_POLL: Duration = Duration::from_secs(1);
-/// How long those that waited are gathered into one request: usually longer than handing them over takes. What comes too
-/// late for a request is polled for (see `gate`).
-const GATHER_MS: &str = "1";
 
 type Answer = oneshot::Sender<Result<i64, AppendError>>;
 type IntentProducer = BaseProducer<Context>;
@@ -71,7 +69,7 @@ impl ProducerContext for Context {
         match result {
             Ok(message) => {
                 drop(answer.send(Ok(message.offset())));
-                let ready = locked(&lane.gate).acknowledged();
+                let ready = locked(&lane.gate).acknowledged(monotonic());
                 match lane.gathering.upgrade() {
                     Some(producer) => hand_over(&producer, ready, &lane),
                     None => turn_away(ready, "the log's client was stopped"),
@@ -128,7 +126,8 @@ impl Client {
             serve_reports(&producer)?;
             Ok(producer)
         };
-        let (at_once, gathering) = (producer("0", "1000")?, producer(GATHER_MS, "0")?);
+        let gather_ms = GATHER.as_millis().to_string();
+        let (at_once, gathering) = (producer("0", "1000")?, producer(&gather_ms, "0")?);
         Ok(Self { at_once, gathering, lanes: Mutex::default() })
     }
 
@@ -140,8 +139,12 @@ impl Client {
 
     fn append(&self, request: Request) {
         let lane = self.lane(request.intent.topic.name, request.intent.partition);
-        let admitted = locked(&lane.gate).admit(request);
-        hand_over(&self.at_once, admitted, &lane);
+        let admitted = locked(&lane.gate).admit(request, monotonic());
+        match admitted {
+            Some((Way::AtOnce, request)) => hand_over(&self.at_once, [request], &lane),
+            Some((Way::Gathered, request)) => hand_over(&self.gathering, [request], &lane),
+            None => {} // the report of one that is on its way will
+        }
     }
 
     fn lane(&self, topic: &'static str, partition: Partition) -> Arc<Lane> {
