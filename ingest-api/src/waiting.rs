@@ -11,6 +11,7 @@ use schemas::ids::{IntentId, OrderId};
 use schemas::order::{DropStatus, OrderBody, OrderIntent, OrderRow, OrderStatus, Reason, Refusal};
 use schemas::partition::Partition;
 use schemas::topics::ORDER_INTENTS;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -78,20 +79,33 @@ impl Drop for Waiter<'_> {
     }
 }
 
+/// An order that is in the log and not decided yet.
+#[derive(Serialize)]
+struct Pending {
+    order: PendingOrder,
+    position: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PendingOrder {
+    id: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drop_id: Option<String>,
+}
+
 /// 202 with where to look.
 pub(crate) fn pending_order(
     order: OrderId,
-    drop: Option<String>,
+    drop_id: Option<String>,
     position: IntentPosition,
 ) -> Response {
-    let position = position.encode();
-    let mut view = json!({"id": order.to_string(), "status": "PENDING"});
-    if let Some(drop) = drop {
-        view["dropId"] = json!(drop);
-    }
-    let body = Json(json!({"order": view, "position": position}));
-    let location = format!("/orders/{order}?after={position}");
-    (StatusCode::ACCEPTED, [(header::LOCATION, location)], body).into_response()
+    let (id, position) = (order.to_string(), position.encode());
+    let location = format!("/orders/{id}?after={position}");
+    let order = PendingOrder { id, status: "PENDING", drop_id };
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(Pending { order, position }))
+        .into_response()
 }
 
 /// The answer to a decided place or cancel.
