@@ -1,9 +1,10 @@
 //! Into the log: one intent, durable before it is acknowledged, or a clear word on what happened to it.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use platform::clock::monotonic;
 use runtime::{AppendError, IntentAppender, IntentToAppend};
 use schemas::framing;
 use schemas::partition::Partition;
@@ -14,6 +15,26 @@ use crate::problem::{Problem, Retry};
 
 /// Longest wait for the log's acknowledgement; after it the outcome is unknown.
 const ACKNOWLEDGE_MAX: Duration = Duration::from_secs(5);
+/// A log that fails fails for everybody in a rush: a line for each would fill the disk that may be the reason.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Intents that were not acknowledged since the last line about them, and when the next line may come.
+#[derive(Default)]
+struct Complaints(Mutex<(u64, Option<Instant>)>);
+
+impl Complaints {
+    /// One more. How many there were, where it is time for a line.
+    fn add(&self, now: Instant) -> Option<u64> {
+        let mut complaints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (unsaid, next_at) = &mut *complaints;
+        *unsaid += 1;
+        if next_at.is_some_and(|next_at| now < next_at) {
+            return None;
+        }
+        *next_at = Some(now + COMPLAINT_INTERVAL);
+        Some(std::mem::take(unsaid))
+    }
+}
 
 /// Appends intents, sheds load before the log does.
 pub struct Intake {
@@ -22,6 +43,7 @@ pub struct Intake {
     partitions: u16,
     order_schema: u32,
     follow_schema: u32,
+    complaints: Complaints,
 }
 
 impl std::fmt::Debug for Intake {
@@ -43,7 +65,8 @@ impl Intake {
         in_flight_max: usize,
     ) -> Self {
         let in_flight = Semaphore::new(in_flight_max);
-        Self { appender, in_flight, partitions, order_schema, follow_schema }
+        let complaints = Complaints::default();
+        Self { appender, in_flight, partitions, order_schema, follow_schema, complaints }
     }
 
     pub(crate) fn partitions(&self) -> u16 {
@@ -87,15 +110,27 @@ impl Intake {
         match acknowledged {
             Ok(Ok(Ok(offset))) => Ok(offset),
             Ok(Ok(Err(AppendError::NotWritten(why)))) => {
-                tracing::warn!(why, "an intent was not written");
+                self.complain("nothing was written", &why);
                 Err(Problem::unavailable(
                     "log_unavailable",
                     "the log takes no intents now; nothing was written",
                 ))
             }
-            Ok(Ok(Err(AppendError::Unknown(why)))) => Err(unknown(&why)),
-            Ok(Err(_)) => Err(unknown("the log client was stopped")),
-            Err(_) => Err(unknown("the log did not acknowledge in time")),
+            Ok(Ok(Err(AppendError::Unknown(why)))) => Err(self.unknown(&why)),
+            Ok(Err(_)) => Err(self.unknown("the log client was stopped")),
+            Err(_) => Err(self.unknown("the log did not acknowledge in time")),
+        }
+    }
+
+    fn unknown(&self, why: &str) -> Problem {
+        self.complain("unknown", why);
+        let detail = "the intent may or may not be in the log; retry with the same Idempotency-Key";
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", Retry::SameKey, detail)
+    }
+
+    fn complain(&self, outcome: &str, why: &str) {
+        if let Some(intents) = self.complaints.add(monotonic()) {
+            tracing::warn!(intents, outcome, why, "intents were not acknowledged");
         }
     }
 }
@@ -106,8 +141,20 @@ fn started(schema_id: u32) -> Vec<u8> {
     value
 }
 
-fn unknown(why: &str) -> Problem {
-    tracing::warn!(why, "outcome of an append is unknown");
-    let detail = "the intent may or may not be in the log; retry with the same Idempotency-Key";
-    Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", Retry::SameKey, detail)
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_fails_is_told_of_once_a_second_with_the_number_of_intents() {
+        let complaints = Complaints::default();
+        let (first, second) = (monotonic(), Duration::from_secs(1));
+        assert_eq!(complaints.add(first), Some(1), "at once");
+        for _ in 0..41 {
+            assert_eq!(complaints.add(first + second / 2), None);
+        }
+        assert_eq!(complaints.add(first + second), Some(42));
+        assert_eq!(complaints.add(first + second * 3 / 2), None);
+    }
 }

@@ -141,11 +141,16 @@ impl Inner {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let written = self.db.write_opt(batch, &options);
-        self.is_writable.store(written.is_ok(), Ordering::Release);
-        written.map_err(|error| {
-            tracing::error!(%error, "the embedded log cannot be written");
-            error.to_string()
-        })
+        let was_writable = self.is_writable.swap(written.is_ok(), Ordering::AcqRel);
+        // Once, not for each of those who try: the disk may be full.
+        match &written {
+            Err(error) if was_writable => {
+                tracing::error!(%error, "the embedded log cannot be written");
+            }
+            Ok(()) if !was_writable => tracing::warn!("the embedded log is written again"),
+            _ => {}
+        }
+        written.map_err(|error| error.to_string())
     }
 }
 
