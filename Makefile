@@ -26,7 +26,7 @@ TEST_SEEDS = 1500
 # Rounds of the benchmarks, every side in each.
 ROUNDS ?= 5
 
-.PHONY: help demo test dev up down lint purity build bench-core bench growth scale profile latency payments sim sim-short sim-bugs
+.PHONY: help demo test dev up down lint purity build bench-core bench growth scale profile latency payments sim sim-short sim-bugs full-disk
 
 help: ## List what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -62,6 +62,9 @@ sim-short: build
 sim-bugs: ## Show that the simulator finds every deliberate defect, and after how many seeds
 	@deploy/install build
 	cargo run -p simulator --features defects --locked --quiet --target-dir $(CARGO_TARGET_DIR)-defects -- bugs
+
+full-disk: build ## A node whose disk fills up in a drop, is killed, and gets room back (needs root: mounts a tmpfs)
+	@deploy/full_disk.py $(PROGRAM)
 
 payments: build ## 20,000 orders of a paid drop with a waitlist on real Kafka, and a provider that has bad moments
 	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 100 --stock 10 \
