@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::*;
-use crate::malformed::{assert_problem, expired_token};
+use crate::malformed::assert_problem;
 
 /// Signatures the node has checked since it started.
 async fn signatures_checked(client: &Client) -> u64 {
@@ -16,6 +16,16 @@ async fn signatures_checked(client: &Client) -> u64 {
     let text = response.text().await.unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("livedrops_token_signatures_total "));
     line.unwrap_or("0").parse().unwrap()
+}
+
+/// A token signed with the right key that ran out a minute ago.
+pub(crate) fn expired_token(site: &Site) -> String {
+    let pem = std::fs::read(site.path("keys/signing-key.pem")).unwrap();
+    let key = jsonwebtoken::EncodingKey::from_ed_pem(&pem).unwrap();
+    let now = now_ms() / 1_000;
+    let claims = json!({"sub": random_uuid(), "iat": now - 120, "exp": now - 60});
+    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA), &claims, &key)
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,4 +231,32 @@ async fn operators_see_health_metrics_and_the_api_itself() {
             && text.contains("livedrops_http_seconds_bucket"),
         "{text}"
     );
+}
+
+/// Well formed, but not the caller's: the writer refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_anothers_is_refused_and_stays_as_it_is() {
+    let site = Site::embedded();
+    let node = site.start("data", false, &["all"]).await;
+    let (drop, creator) = schedule(&site, &node, &drop_request(5)).await;
+    let buyer = node.client(&site.token(random_uuid(), ""));
+    let orders = format!("/drops/{drop}/orders");
+    let (status, body) = buyer.post(&orders, "mine", &json!({"qty": 1})).await;
+    assert_eq!(status, 201, "{body}");
+    let id = body["order"]["id"].as_str().unwrap().to_owned();
+    let stranger = node.client(&site.token(random_uuid(), ""));
+    let request =
+        stranger.request(Method::DELETE, &format!("/orders/{id}")).header("prefer", "wait=20");
+    let (status, body) = answer(request.send().await.unwrap()).await;
+    assert_problem("foreign cancel", status, &body, 404, "unknown_order", None);
+    let (status, body) = stranger.get(&format!("/orders/{id}")).await;
+    assert_problem("foreign read", status, &body, 404, "unknown_order", None);
+    let close =
+        stranger.request(Method::POST, &format!("/drops/{drop}/close")).header("prefer", "wait=20");
+    let (status, body) = answer(close.send().await.unwrap()).await;
+    assert_problem("foreign close", status, &body, 403, "not_creator", None);
+    let (_, body) = buyer.get(&format!("/orders/{id}")).await;
+    assert_eq!(body["status"], "CONFIRMED", "the order was not touched");
+    let (status, body) = creator.get(&format!("/orders/{id}")).await;
+    assert_eq!(status, 200, "the drop's creator sees it: {body}");
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod life;
+mod money;
 mod neighbours;
 mod properties;
 mod refusals;
