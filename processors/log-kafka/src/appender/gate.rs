@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Handed over at once while fewer are unacknowledged: librdkafka's own limit.
 const UNACKNOWLEDGED_MAX: usize = 5;
-/// How long librdkafka gathers those that waited into one request. A request costs broker and client half a millisecond
-/// of CPU time, however much it holds.
+/// How long librdkafka gathers those that waited into one request. A request costs broker and client hundreds of
+/// microseconds of CPU time, however much it holds.
 pub(super) const GATHER: Duration = Duration::from_millis(2);
 /// How long others join them. Who joins too late for the request is polled for, so handing over has the rest.
 const JOIN: Duration = Duration::from_micros(1_500);

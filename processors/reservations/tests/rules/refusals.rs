@@ -5,9 +5,8 @@ use schemas::ids::{CreatorId, DropId, Hash, OrderId};
 use schemas::order::{OrderIntentKind, OrderStatus, Reason, ScheduleDrop};
 use schemas::units::{Millis, MinorUnits, Units};
 
+use crate::life::LIVE;
 use crate::world::*;
-
-const LIVE: Millis = Millis(START.0 + 1);
 
 /// A live drop in which Anna holds 4 small ones and 5 large ones are gone.
 fn busy_drop() -> World {

@@ -9,10 +9,10 @@ use schemas::order::Reason::{self, *};
 use schemas::order::{OrderIntent, PriceChange, ScheduleDrop};
 use schemas::units::{Millis, MinorUnits};
 
+use crate::life::LIVE;
 use crate::world::*;
 
 const BEFORE: Millis = Millis(600_000);
-const LIVE: Millis = Millis(START.0 + 1);
 const AFTER: Millis = Millis(END.0 + 1);
 const ARCHIVED: Millis = Millis(END.0 + 2 + ARCHIVE_AFTER_SECONDS * 1_000);
 const NOWHERE: DropId = DropId([9; 16]);
