@@ -29,7 +29,7 @@ ROUNDS ?= 5
 .PHONY: help demo test dev up down lint purity build bench-core bench growth scale profile latency payments sim sim-short sim-bugs full-disk
 
 help: ## List what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 build:
 	@deploy/install build
