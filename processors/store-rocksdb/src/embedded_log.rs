@@ -7,7 +7,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `r` topic partition offset | a record or a marker ([`entry`]) |
+//! | `r` topic partition offset | the record at that offset and those that follow it, or a marker ([`row`]) |
 //! | `a` topic partition first | last offset of an aborted transaction |
 //! | `o` topic partition | first offset of the open transaction |
 //! | `e` topic partition | epoch of the last owner |
@@ -15,8 +15,9 @@
 //! | `log-id`, `partitions` | fixed when the log is made |
 
 mod appender;
-mod entry;
+mod keys;
 mod owner;
+mod row;
 mod schema_table;
 mod tail;
 
@@ -35,7 +36,8 @@ pub use owner::OwnedPartition;
 pub use tail::EmbeddedTail;
 
 use appender::Appender;
-use entry::{OffsetKeys, epoch_key, open_key, topic_index};
+use keys::{OffsetKeys, epoch_key, open_key, topic_index};
+use row::Row;
 
 /// Memory of what goes into one file. A start after a crash reads as much again.
 const LOG_FILE_MEMORY_BYTES: usize = 128 * 1_024 * 1_024;
@@ -251,16 +253,23 @@ fn identity(db: &DB, partitions: u16, new_log_id: &str) -> Result<(String, u16),
     Ok((String::from_utf8_lossy(&id).into_owned(), u16::from_be_bytes(count)))
 }
 
+fn end_of_records(db: &DB, topic: Topic, partition: Partition) -> Result<i64, String> {
+    let keys = OffsetKeys::of_records(topic, partition);
+    let last_key = keys.key(i64::MAX);
+    let mut backwards = db.iterator(IteratorMode::From(&last_key, Direction::Reverse));
+    let last = backwards.next().transpose().map_err(|error| error.to_string())?;
+    let Some((first, row)) = last.and_then(|(key, row)| Some((keys.offset_of(&key)?, row))) else {
+        return Ok(0);
+    };
+    let row = Row::read(&row).ok_or("the last record is damaged")?;
+    Ok(first + i64::try_from(row.records().count()).expect("a row is small"))
+}
+
 fn load_slot(db: &DB, topic: Topic, partition: Partition) -> Result<Slot, String> {
     let number = |key: &[u8]| -> Result<Option<i64>, String> {
         let value = db.get(key).map_err(|error| error.to_string())?;
         Ok(value.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?))))
     };
-    let records = OffsetKeys::of_records(topic, partition);
-    let last_key = records.key(i64::MAX);
-    let mut backwards = db.iterator(IteratorMode::From(&last_key, Direction::Reverse));
-    let last = backwards.next().transpose().map_err(|error| error.to_string())?;
-    let end = last.and_then(|(key, _)| records.offset_of(&key)).map_or(0, |last| last + 1);
     let mut aborted = BTreeMap::new();
     let keys = OffsetKeys::of_aborted(topic, partition);
     for item in db.iterator(IteratorMode::From(&keys.key(0), Direction::Forward)) {
@@ -277,7 +286,7 @@ fn load_slot(db: &DB, topic: Topic, partition: Partition) -> Result<Slot, String
         aborted,
     };
     Ok(Slot {
-        end: AtomicI64::new(end),
+        end: AtomicI64::new(end_of_records(db, topic, partition)?),
         transaction: Mutex::new(transaction),
         signal: Signal::default(),
     })

@@ -13,7 +13,8 @@ use schemas::partition::Partition;
 use schemas::topics::Topic;
 use tokio::sync::oneshot;
 
-use super::entry::{Kind, OffsetKeys, encode, topic_index};
+use super::keys::{OffsetKeys, topic_index};
+use super::row::{Kind, Run};
 use super::{EmbeddedLog, Inner};
 
 /// Intents waiting for the disk; beyond it ingest sheds load.
@@ -80,22 +81,23 @@ fn commit(inner: &Inner, group: Vec<Request>) {
     let had_failed = !inner.is_writable.load(Ordering::Acquire);
     let now = (inner.clock)();
     let mut batch = WriteBatch::default();
-    let mut ends: BTreeMap<(usize, Partition), (Topic, i64)> = BTreeMap::new();
+    let mut runs: BTreeMap<(usize, Partition), (Topic, Run)> = BTreeMap::new();
     let mut answers = Vec::with_capacity(group.len());
-    let mut value = Vec::new();
     for Request { intent, answer } in group {
-        let key = (topic_index(intent.topic), intent.partition);
-        let slot = inner.slot(intent.topic, intent.partition);
-        let (_, end) = ends.entry(key).or_insert_with(|| (intent.topic, slot.end()));
-        value.clear();
-        encode(Kind::Record, now, &intent.value, &mut value);
-        batch.put(OffsetKeys::of_records(intent.topic, intent.partition).key(*end), &value);
-        answers.push((answer, *end));
-        *end += 1;
+        let IntentToAppend { topic, partition, value, .. } = intent;
+        let (_, run) = runs.entry((topic_index(topic), partition)).or_insert_with(|| {
+            let keys = OffsetKeys::of_records(topic, partition);
+            (topic, Run::new(keys, Kind::Record, now, inner.slot(topic, partition).end()))
+        });
+        answers.push((answer, run.push(&mut batch, &value)));
     }
+    let ends = runs
+        .into_iter()
+        .map(|((_, partition), (topic, run))| (topic, partition, run.finish(&mut batch)));
+    let ends: Vec<_> = ends.collect();
     let written = inner.write(batch, true);
     if written.is_ok() {
-        for ((_, partition), (topic, end)) in ends {
+        for (topic, partition, end) in ends {
             inner.slot(topic, partition).end.store(end, Ordering::Release);
             inner.announce(topic, partition);
         }

@@ -15,7 +15,8 @@ use schemas::partition::Partition;
 use schemas::topics::Topic;
 use schemas::units::Millis;
 
-use super::entry::{Kind, OffsetKeys, encode, epoch_key, open_key};
+use super::keys::{OffsetKeys, epoch_key, open_key};
+use super::row::{Kind, Run};
 use super::tail::read_once;
 use super::{EmbeddedLog, Slot, TransactionState};
 
@@ -136,9 +137,9 @@ impl Transactions {
     fn marker(&self, batch: &mut WriteBatch, kind: Kind, first: i64, end: i64) {
         let now = (self.log.inner.clock)();
         let keys = OffsetKeys::of_records(self.topic, self.partition);
-        let mut value = Vec::new();
-        encode(kind, now, &first.to_be_bytes(), &mut value);
-        batch.put(keys.key(end), value);
+        let mut marker = Run::new(keys, kind, now, end);
+        marker.push(batch, &first.to_be_bytes());
+        marker.finish(batch);
         batch.put(open_key(self.topic, self.partition), NONE.to_be_bytes());
     }
 
@@ -150,18 +151,16 @@ impl Transactions {
         let size = decisions.iter().map(|decision| decision.value.len() + RECORD_OVERHEAD).sum();
         let mut batch = WriteBatch::with_capacity_bytes(size);
         let keys = OffsetKeys::of_records(self.topic, self.partition);
-        let (mut offset, mut entry) = (first, Vec::new());
+        let mut run = Run::new(keys, Kind::Transactional, Millis(0), first);
         for OutgoingDecision { value, .. } in decisions {
-            entry.clear();
-            encode(Kind::Transactional, Millis(0), value, &mut entry);
-            batch.put(keys.key(offset), &entry);
-            offset += 1;
+            run.push(&mut batch, value);
         }
+        let end = run.finish(&mut batch);
         batch.put(open_key(self.topic, self.partition), first.to_be_bytes());
         // Not synced: the commit marker's fsync makes both durable, in this order.
         self.log.inner.write(batch, false).map_err(recover)?;
         transaction.open_from = Some(first);
-        slot.end.store(offset, Ordering::Release);
+        slot.end.store(end, Ordering::Release);
         Ok(())
     }
 

@@ -3,13 +3,14 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use rocksdb::ReadOptions;
+use rocksdb::{DBRawIterator, ReadOptions};
 use runtime::{CommittedRecord, Tail, TailError, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::Topic;
 
 use super::EmbeddedLog;
-use super::entry::{Kind, OffsetKeys, decode, topic_index};
+use super::keys::{OffsetKeys, topic_index};
+use super::row::{Kind, Row};
 
 /// Of an owner, who reads everything once: what views and payments read too would go from the cache for what nobody asks
 /// for again.
@@ -17,6 +18,20 @@ pub(super) fn read_once() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options
+}
+
+/// Goes to the row that holds `from`, or to the first one after it.
+fn seek(entries: &mut DBRawIterator<'_>, keys: OffsetKeys, from: i64) {
+    let key = keys.key(from);
+    entries.seek(key);
+    if entries.key() == Some(&key) {
+        return;
+    }
+    // Rare, of whoever took only a part of a row: looking backwards takes twice as long.
+    entries.seek_for_prev(key);
+    if !entries.valid() {
+        entries.seek_to_first();
+    }
 }
 
 /// Of one read: an intent may have a quarter of a megabyte.
@@ -35,29 +50,32 @@ impl EmbeddedLog {
         mut options: ReadOptions,
     ) -> Result<(Vec<CommittedRecord>, i64), String> {
         let keys = OffsetKeys::of_records(topic, partition);
-        options.set_iterate_lower_bound(keys.key(from));
+        options.set_iterate_lower_bound(keys.key(0));
         options.set_iterate_upper_bound(keys.key(until));
         let aborted = self.aborted(topic, partition, from..until);
         let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
         let (mut records, mut bytes) = (Vec::new(), 0);
-        let mut next = from;
         // Not the iterator that copies every key and value.
         let mut entries = self.inner.db.raw_iterator_opt(options);
-        entries.seek_to_first();
+        seek(&mut entries, keys, from);
         while let Some((key, value)) = entries.item() {
-            if records.len() >= records_max || bytes >= READ_BYTES_MAX {
-                return Ok((records, next));
-            }
-            let offset = keys.offset_of(key).ok_or("a record key is damaged")?;
-            let (kind, append_time, payload) = decode(value).ok_or("a record is damaged")?;
-            next = offset + 1;
-            let is_committed = match kind {
+            let first = keys.offset_of(key).ok_or("a record key is damaged")?;
+            let row = Row::read(value).ok_or("a record is damaged")?;
+            let append_time = row.append_time;
+            let is_committed = match row.kind {
                 Kind::Record => true,
-                Kind::Transactional => !is_aborted(offset),
+                Kind::Transactional => !is_aborted(first),
                 Kind::Commit | Kind::Abort => false,
             };
-            if is_committed {
-                let value = payload.to_vec();
+            let inside = (first..).zip(row.records());
+            for (offset, record) in inside.skip_while(|(offset, _)| *offset < from) {
+                if !is_committed {
+                    break;
+                }
+                if records.len() >= records_max || bytes >= READ_BYTES_MAX {
+                    return Ok((records, offset));
+                }
+                let value = record.ok_or("a record is damaged")?.to_vec();
                 bytes += value.len();
                 records.push(CommittedRecord { partition, offset, append_time, value });
             }

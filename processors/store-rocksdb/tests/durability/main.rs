@@ -99,6 +99,9 @@ fn a_backlog_is_read_ahead_in_log_order_and_forgotten_by_the_next_owner() {
     let all = 7..3 * many;
     assert_eq!(poll(&mut owner, 10 * BACKLOG_MIN), (all.collect(), true), "to the end");
     assert_eq!(poll(&mut owner, 10), (Vec::new(), true));
+    drop((owner, log));
+    let end = 3 * many;
+    assert_eq!(append(&open(folder.path()), b"the next"), end, "a restart finds the end");
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn nothing_of_an_open_or_aborted_transaction_is_visible() {
     assert_eq!(visible(&log), vec![b"a".to_vec(), b"b".to_vec()]);
     assert_eq!(owner.decisions_range().unwrap(), 0..3, "the commit marker consumes an offset");
 
-    owner.submit(vec![decision(b"lost")]).unwrap();
+    owner.submit(vec![decision(b"lost"), decision(b"lost too")]).unwrap();
     drop((owner, log));
     let log = open(folder.path());
     assert_eq!(

@@ -1,21 +1,7 @@
-//! Keys and values of the embedded log.
+//! Keys of the embedded log.
 
 use schemas::partition::Partition;
 use schemas::topics::{self, Topic};
-use schemas::units::Millis;
-
-/// What lies at an offset.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// A record outside any transaction.
-    Record = 0,
-    /// A record of a transaction.
-    Transactional = 1,
-    /// The end of a committed transaction.
-    Commit = 2,
-    /// The end of an aborted transaction.
-    Abort = 3,
-}
 
 /// Position of a topic in [`topics::ALL`]. The order of that table is part of the format.
 pub(super) fn topic_index(topic: Topic) -> usize {
@@ -69,25 +55,4 @@ pub(super) fn open_key(topic: Topic, partition: Partition) -> [u8; PREFIX_LENGTH
 /// Key of the last owner's epoch.
 pub(super) fn epoch_key(topic: Topic, partition: Partition) -> [u8; PREFIX_LENGTH] {
     prefix(b'e', topic, partition)
-}
-
-/// Appends a record's value to `buffer`: kind, append time, payload.
-pub(super) fn encode(kind: Kind, append_time: Millis, payload: &[u8], buffer: &mut Vec<u8>) {
-    buffer.push(kind as u8);
-    buffer.extend_from_slice(&append_time.0.to_be_bytes());
-    buffer.extend_from_slice(payload);
-}
-
-/// Kind, append time and payload.
-pub(super) fn decode(value: &[u8]) -> Option<(Kind, Millis, &[u8])> {
-    let (kind, rest) = value.split_first()?;
-    let (time, payload) = rest.split_first_chunk::<8>()?;
-    let kind = match kind {
-        0 => Kind::Record,
-        1 => Kind::Transactional,
-        2 => Kind::Commit,
-        3 => Kind::Abort,
-        _ => return None,
-    };
-    Some((kind, Millis(i64::from_be_bytes(*time)), payload))
 }
