@@ -203,15 +203,34 @@ impl Row for StateRow {
     }
 }
 
-/// What a decision does to the rows, one after the other.
-pub fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
+/// What a decision does to the rows, one after the other; each row at most once, so the order means nothing.
+pub fn changes(mut body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
+    let orders = std::mem::take(&mut body.orders).into_iter().map(StateRow::Order);
+    // Most decisions of a hot drop leave the row of an order and nothing else. They do not pay for the other tables,
+    // nor for moving an iterator over all of them about.
+    let others = if leaves_only_orders(&body) { Vec::new() } else { other_changes(body).collect() };
+    orders.map(RowChange::Put).chain(others)
+}
+
+fn leaves_only_orders(body: &OrderBody) -> bool {
+    let OrderBody { drops, stocks, buyers, commands, continuations, finished, archived, .. } = body;
+    drops.is_empty()
+        && stocks.is_empty()
+        && buyers.is_empty()
+        && commands.is_empty()
+        && continuations.is_empty()
+        && finished.is_empty()
+        && archived.is_none()
+}
+
+/// But for the rows of orders.
+fn other_changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
     let drops = body.drops.into_iter().map(StateRow::from);
     let stocks = body.stocks.into_iter().map(StateRow::from);
-    let orders = body.orders.into_iter().map(StateRow::Order);
     let buyers = body.buyers.into_iter().map(StateRow::from);
     let commands = body.commands.into_iter().map(StateRow::from);
     let continuations = body.continuations.into_iter().map(StateRow::from);
-    let rows = drops.chain(stocks).chain(orders).chain(buyers).chain(commands).chain(continuations);
+    let rows = drops.chain(stocks).chain(buyers).chain(commands).chain(continuations);
     let finished = body.finished.into_iter().map(continuation_key);
     let gone =
         finished.chain(body.archived.into_iter().flat_map(|archived| archived_keys(*archived)));
