@@ -244,9 +244,10 @@ impl Proof {
         }
     }
 
-    /// Compares the stores in `data_dir` with the log. A store may trail: it is a prefix, not a difference.
-    pub(crate) fn compare_stores(&self, data_dir: &Path) -> Result<ViewReport, Failure> {
-        let mut rows = 0;
+    /// Compares the stores in `data_dir` that stand at the end of the log with it, and counts those that do not: a store
+    /// may trail, it is a prefix and not a difference.
+    pub(crate) fn compare_stores(&self, data_dir: &Path) -> Result<(ViewReport, u64), Failure> {
+        let (mut rows, mut behind) = (0, 0);
         for (partition, fold) in &self.folds {
             let folder = store_folder(data_dir, ProcessorName::Reservations, *partition);
             if !folder.exists() {
@@ -255,6 +256,7 @@ impl Proof {
             let store = RocksStore::open(&folder).map_err(Failure::unreachable)?;
             let position = store.position().map_err(Failure::check)?;
             if position.is_none_or(|position| position.seq != self.seqs[partition]) {
+                behind += 1;
                 continue;
             }
             let found = state_hash(&store).map_err(Failure::check)?;
@@ -263,10 +265,10 @@ impl Proof {
             if found != expected {
                 let difference =
                     Some(format!("store of partition {partition} is not the fold of the log"));
-                return Ok(ViewReport { rows, equal: false, difference });
+                return Ok((ViewReport { rows, equal: false, difference }, behind));
             }
         }
-        Ok(ViewReport { rows, equal: true, difference: None })
+        Ok((ViewReport { rows, equal: true, difference: None }, behind))
     }
 }
 

@@ -29,6 +29,10 @@ async fn a_deleted_store_is_rebuilt_from_the_log_and_equals_it() {
     assert_eq!(node.terminate(), Some(0));
     let before = assert_audit(&site, "data", false);
     assert!(before.contains("stores     4 partitions = log"), "{before}");
+    assert!(!before.contains("behind"), "{before}");
+    site.start("data", false, &["all"]).await.kill();
+    let killed = assert_audit(&site, "data", false);
+    assert!(killed.contains("4 more behind"), "each owner's start is in the log alone: {killed}");
     std::fs::remove_dir_all(site.path("data/state")).unwrap();
     let node = site.start("data", false, &["all"]).await;
     let (status, body) = node.client("").get(&format!("/drops/{drop}")).await;

@@ -35,7 +35,7 @@ pub(super) struct Progress {
 pub(super) struct Writing {
     pub(super) has_file: bool,
     /// Why a file was not written; nothing is written after it.
-    failure: Option<String>,
+    failure: Option<StoreError>,
 }
 
 impl Progress {
@@ -44,7 +44,7 @@ impl Progress {
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.lock().failure.clone().map_or(Ok(()), |why| Err(StoreError::Failed(why)))
+        self.lock().failure.clone().map_or(Ok(()), Err)
     }
 
     /// Waits until the files at hand are written.
@@ -180,7 +180,7 @@ pub(super) fn write_all(
         }
         let mut writing = progress.lock();
         writing.has_file = has_failed;
-        writing.failure = written.err().map(|error| error.to_string());
+        writing.failure = written.err();
         drop(writing);
         progress.changed.notify_all();
         if has_failed {
@@ -195,7 +195,8 @@ struct ToldWhenPanicking<'a>(&'a Progress);
 impl Drop for ToldWhenPanicking<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.lock().failure = Some("the writer of the store panicked".into());
+            let why = StoreError::Failed("its writer panicked".into());
+            self.0.lock().failure = Some(why);
             self.0.changed.notify_all();
         }
     }
