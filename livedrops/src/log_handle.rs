@@ -82,6 +82,16 @@ impl LogHandle {
         }
     }
 
+    /// How long partitions stay with a process that is gone, or no longer theirs.
+    pub(crate) fn session_timeout(&self) -> Duration {
+        match self {
+            Self::Embedded(_) => Duration::ZERO,
+            Self::Kafka { log, .. } => {
+                Duration::from_millis(u64::from(log.settings().session_timeout_ms))
+            }
+        }
+    }
+
     pub(crate) fn registry(&self) -> Arc<dyn SchemaRegistry> {
         match self {
             Self::Embedded(log) => Arc::new(log.clone()),

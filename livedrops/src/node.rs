@@ -33,8 +33,8 @@ use crate::views::{self, ViewContext};
 const WINDOW_DECISIONS: i64 = 50_000;
 /// Intents that may wait for the log at once; beyond it ingest sheds load.
 const IN_FLIGHT_MAX: usize = 20_000;
-/// How often ended owners are looked after, and how soon the supervisor stops.
-const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(5);
+/// How often ended owners are looked after at most, and how soon the supervisor stops.
+const SUPERVISOR_INTERVAL_MIN: Duration = Duration::from_secs(1);
 const SUPERVISOR_POLL: Duration = Duration::from_millis(100);
 /// Longest drain of open requests.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -169,12 +169,13 @@ impl Node {
     /// Looks after owners that ended by themselves.
     fn supervise(&self) -> Result<JoinHandle<()>, Failure> {
         let (stop, owners) = (self.stop.clone(), self.owners.clone());
+        let interval = self.log.session_timeout().max(SUPERVISOR_INTERVAL_MIN);
         let run = move || {
             let mut ended = BTreeSet::new();
             let mut looked = platform::clock::monotonic();
             while !stop.load(Ordering::Relaxed) {
                 std::thread::sleep(SUPERVISOR_POLL);
-                if looked.elapsed() >= SUPERVISOR_INTERVAL {
+                if looked.elapsed() >= interval {
                     owners.restart_ended(&mut ended);
                     looked = platform::clock::monotonic();
                 }

@@ -129,8 +129,8 @@ impl Owners {
     }
 
     /// Starts owners and standbys again that ended although their partition is still ours: fenced by a transaction that
-    /// took too long, or stopped by a full disk. `seen` holds those that had ended at the last look, so that
-    /// a zombie's group has time to take the partition away first. A refused partition stays stopped.
+    /// took too long, or stopped by a full disk. `seen` holds those that had ended at the last look, a session ago or
+    /// more, so that a zombie's group has taken the partition away first. A refused partition stays stopped.
     pub(crate) fn restart_ended(self: &Arc<Self>, seen: &mut BTreeSet<Key>) {
         let ended: BTreeSet<Key> = lock(&self.running)
             .iter()
