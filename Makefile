@@ -63,8 +63,9 @@ sim-bugs: ## Show that the simulator finds every deliberate defect, and after ho
 	@deploy/install build
 	cargo run -p simulator --features defects --locked --quiet --target-dir $(CARGO_TARGET_DIR)-defects -- bugs
 
-full-disk: build ## A node whose disk fills up in a drop, is killed, and gets room back (needs root: mounts a tmpfs)
-	@deploy/full_disk.py $(PROGRAM)
+full-disk: build ## A node whose disk fills up in a drop, is ended, and gets room back, on both logs (root: mounts a tmpfs)
+	@deploy/full_disk.py $(PROGRAM) embedded
+	@deploy/stack run --with kafka -- deploy/full_disk.py $(PROGRAM) kafka
 
 payments: build ## 20,000 orders of a paid drop with a waitlist on real Kafka, and a provider that has bad moments
 	@deploy/stack run --with postgres,clickhouse,kafka -- $(PROGRAM) demo --log kafka --buyers 100 --stock 10 \

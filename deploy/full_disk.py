@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A node whose disk fills up in the middle of a drop, is killed and started again, and gets room back.
+"""A node whose disk fills up in the middle of a drop, is ended and started again, and gets room back.
 
-usage: full_disk.py PROGRAM. Needs root: the disk is a tmpfs of its own. Ends with 1 where an order is lost, an answer does
-not say how to try again, or the node does not come back by itself.
+usage: full_disk.py PROGRAM embedded|kafka. Needs root: the disk is a tmpfs of its own. It carries log and stores, or with
+a broker in LIVEDROPS_KAFKA__BROKERS the stores. Ends with 1 where an order is lost, an answer does not say how to try
+again, or the node does not come back by itself.
 """
 
 import concurrent.futures
@@ -29,16 +30,16 @@ PATIENCE_SECONDS = 60
 
 
 class Node:
-    """The program with the embedded log on the small disk, without views."""
+    """The program with its data on the small disk, without views."""
 
-    def __init__(self, program, disk, keys):
+    def __init__(self, program, log, disk, keys):
         self.program, self.disk, self.process, self.url = program, disk, None, None
         self.environment = dict(
             os.environ,
             LIVEDROPS_AUTH__PUBLIC_KEYS=f"{keys}/public-key.pem",
             LIVEDROPS_AUTH__SIGNING_KEY=f"{keys}/signing-key.pem",
             LIVEDROPS_LISTEN__INTERNAL="none",
-            LIVEDROPS_LOG__KIND="embedded",
+            LIVEDROPS_LOG__KIND=log,
             LIVEDROPS_DATA_DIR=f"{disk}/data",
             RUST_LOG="warn",
         )
@@ -149,13 +150,18 @@ def until_served(node, drop, token, key):
     return time.monotonic() - started
 
 
-def run(program, folder, disk):
-    node = Node(program, disk, f"{folder}/keys")
+def run(program, kind, folder, disk):
+    node = Node(program, kind, disk, f"{folder}/keys")
     check(node.run("keys", "--out", f"{folder}/keys").returncode == 0, "keys are written")
+    if kind == "kafka":
+        check(node.run("topics", "apply").returncode == 0, "the topics are there")
     log = open(f"{folder}/node.log", "w")
     try:
         check(node.start(log), "the node listens")
-        story(node, disk, log)
+        drop = schedule(node)
+        token = node.token(str(uuid.uuid4()))
+        until_served(node, drop, token, "before")
+        (full_log if kind == "embedded" else full_stores)(node, disk, log, drop, token)
     finally:
         node.process.kill()
         node.process.wait()
@@ -163,10 +169,8 @@ def run(program, folder, disk):
     check(len(lines) < 200, f"the node wrote {len(lines)} lines about it")
 
 
-def story(node, disk, log):
-    drop = schedule(node)
-    token = node.token(str(uuid.uuid4()))
-    until_served(node, drop, token, "before")
+def full_log(node, disk, log, drop, token):
+    """Neither log nor stores can be written."""
     leave(disk, LEFT_BYTES)
     until = time.monotonic() + BUYING_SECONDS
     with concurrent.futures.ThreadPoolExecutor(BUYERS) as pool:
@@ -195,7 +199,36 @@ def story(node, disk, log):
     if node.process.poll() is not None:
         check(node.start(log), "the node listens")
     check(True, f"with room again, an order is decided after {until_served(node, drop, token, 'started'):.1f} s")
+    prove(node, token, acknowledged)
 
+
+def full_stores(node, disk, log, drop, token):
+    """The broker has room: what is decided lies in the log, stores are folded from it when they can be written again."""
+    leave(disk, 0)
+    decided = [node.order(drop, token, f"full-{number}") for number in range(BUYERS)]
+    check(all(status == 201 for status, _ in decided), "orders are decided while stores cannot be written")
+    node.process.terminate()
+    check(node.process.wait(PATIENCE_SECONDS) == 0, "the node ends, its stores unwritten")
+
+    leave(disk, 0)
+    check(node.start(log), "started on a full disk the node listens")
+    accepted = [node.order(drop, token, f"started-{number}", wait=False) for number in range(BUYERS)]
+    check(all(status == 202 for status, _ in accepted), "it takes orders, which wait in the log")
+
+    def stalled():
+        status, answer = node.ask("GET", "/readyz")
+        reasons = [str(partition["reason"]) for partition in answer["partitions"]]
+        return True if status == 503 and any("No space left" in reason for reason in reasons) else None
+
+    until("the node says that it is not ready, and why", stalled)
+    check(True, "the node says that it is not ready, and why")
+    check(resize(disk, LARGE_DISK_BYTES), "the disk gets room")
+    check(True, f"with room again, an order is decided after {until_served(node, drop, token, 'room'):.1f} s")
+    prove(node, token, [answer["order"]["id"] for _, answer in decided + accepted])
+
+
+def prove(node, token, acknowledged):
+    """Ends the node."""
     shown = (node.ask("GET", f"/orders/{order}?waitMs=1000", token)[0] for order in acknowledged)
     check(all(status == 200 for status in shown), f"all {len(acknowledged)} acknowledged orders are there")
     node.process.terminate()
@@ -211,7 +244,7 @@ def main():
         os.mkdir(disk)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "tmpfs", disk], check=True)
         try:
-            run(sys.argv[1], folder, disk)
+            run(sys.argv[1], sys.argv[2], folder, disk)
         finally:
             subprocess.run(["umount", disk], check=True)
 
