@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runtime::store::TIMER_TAG;
-use runtime::{MemoryStore, Position, Store, StoreBatch, StoreError};
+use runtime::{MemoryStore, OlderRows, Position, Store, StoreBatch, StoreError, StoreGeneration};
 
 use crate::defects::{Defect, is_on};
 
@@ -12,6 +12,8 @@ struct Files {
     synced: MemoryStore,
     unsynced: Vec<StoreBatch>,
     live: MemoryStore,
+    /// Nothing is new: every write makes another generation of what was looked through ahead.
+    generation: StoreGeneration,
 }
 
 /// The folder of one partition on one machine; it outlives the process.
@@ -64,6 +66,23 @@ impl Store for Disk {
         self.lock().live.get(key)
     }
 
+    fn older_rows(&self) -> Option<OlderRows> {
+        let disk = self.clone();
+        let lacks = move |key: &[u8]| matches!(disk.lock().live.get(key), Ok(None));
+        Some(OlderRows::new(self.lock().generation, lacks))
+    }
+
+    fn get_newest(
+        &self,
+        key: &[u8],
+        lacking: StoreGeneration,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        if lacking == self.lock().generation || is_on(Defect::BelieveAnOldLookUp) {
+            return Ok(None);
+        }
+        self.get(key)
+    }
+
     fn scan(
         &self,
         prefix: &[u8],
@@ -78,6 +97,7 @@ impl Store for Disk {
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
         let mut files = self.lock();
+        files.generation.0 += 1;
         files.unsynced.push(batch.clone());
         files.live.write(batch)
     }

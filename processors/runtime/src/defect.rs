@@ -18,6 +18,8 @@ pub enum Defect {
     ReuseAnEpoch,
     /// Runtime: decisions read the store, not what the batch has changed.
     ReadPastTheOverlay,
+    /// Store: a key that was missing when its intent was read ahead counts as missing for ever.
+    BelieveAnOldLookUp,
     /// Runtime: what was decided before an aborted commit is kept.
     KeepTheBatchAfterAnAbort,
     /// Runtime: continuations wait for the next batch.
@@ -58,7 +60,7 @@ pub enum Defect {
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::RedecideOnRecovery,
         Self::StoreBeforeCommit,
         Self::TimersByWallClock,
@@ -66,6 +68,7 @@ impl Defect {
         Self::ExpiryAtTheDeadline,
         Self::ReuseAnEpoch,
         Self::ReadPastTheOverlay,
+        Self::BelieveAnOldLookUp,
         Self::KeepTheBatchAfterAnAbort,
         Self::ContinuationsLast,
         Self::RestoreToTheLastStableOffset,

@@ -14,7 +14,9 @@ use schemas::units::Millis;
 
 use crate::defect::{Defect, is_on};
 use crate::memory_store::MemoryStore;
-use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
+use crate::store::{
+    Position, QUEUE_TAG, Store, StoreBatch, StoreError, StoreGeneration, TIMER_TAG, state_hash,
+};
 
 /// A row as one transaction has it; `None` for one that is not there.
 type Known<R> = Option<R>;
@@ -99,6 +101,8 @@ fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<R, ReadFailed> {
 /// store. So the next transaction is decided while the last one is being committed.
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
+    /// A key that the store's older rows were found to lack.
+    lacking: Option<(RowKey, StoreGeneration)>,
     current: RefCell<Generation<R>>,
     on_its_way: Generation<R>,
     timers: BTreeSet<Timer>,
@@ -138,6 +142,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
             store,
+            lacking: None,
             current: RefCell::new(Generation::new()),
             on_its_way: Generation::new(),
             timers: BTreeSet::new(),
@@ -151,6 +156,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
+        self.lacking = None;
         *self.current.get_mut() = Generation::new();
         self.on_its_way = Generation::new();
         self.timers.clear();
@@ -176,6 +182,11 @@ impl<R: Row, S: Store> Overlay<R, S> {
             place.is_some()
         })?;
         unreadable.map_or(Ok(()), |what| Err(StoreError::UnknownFormat(what)))
+    }
+
+    /// Until it is told another, the overlay spares itself looking for this key where it was found to be missing.
+    pub(crate) fn set_lacking(&mut self, lacking: Option<(RowKey, StoreGeneration)>) {
+        self.lacking = lacking;
     }
 
     pub(crate) fn first_timer(&self) -> Option<Timer> {
@@ -298,8 +309,11 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
         if let Some(row) = self.in_memory(key)?.filter(|_| !past) {
             return Ok(row);
         }
-        let bytes =
-            self.store.get(key.as_bytes()).map_err(|error| ReadFailed(error.to_string()))?;
+        let bytes = match self.lacking.filter(|(lacking, _)| lacking == key) {
+            Some((_, generation)) => self.store.get_newest(key.as_bytes(), generation),
+            None => self.store.get(key.as_bytes()),
+        };
+        let bytes = bytes.map_err(|error| ReadFailed(error.to_string()))?;
         let row = bytes.map(|bytes| decoded(key, &bytes)).transpose()?;
         // One that is not there is mostly put next.
         if !past && row.is_some() {

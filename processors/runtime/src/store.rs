@@ -167,6 +167,43 @@ pub enum StoreError {
     UnknownFormat(String),
 }
 
+/// Everything in a store but its newest rows, for a thread beside the owner to look through.
+pub struct OlderRows {
+    generation: StoreGeneration,
+    lacks: Box<Lacks>,
+}
+
+type Lacks = dyn Fn(&[u8]) -> bool + Send;
+
+/// Which rows of a store count as its newest; it counts on when others do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreGeneration(pub u64);
+
+impl std::fmt::Debug for OlderRows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("OlderRows")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OlderRows {
+    /// `lacks` says whether a key is not among the older rows; false where it cannot tell.
+    pub fn new(
+        generation: StoreGeneration,
+        lacks: impl Fn(&[u8]) -> bool + Send + 'static,
+    ) -> Self {
+        Self { generation, lacks: Box::new(lacks) }
+    }
+
+    /// The generation whose older rows lack a key, if they do.
+    #[must_use]
+    pub fn lacking(&self, key: &[u8]) -> Option<StoreGeneration> {
+        (self.lacks)(key).then_some(self.generation)
+    }
+}
+
 /// State of one partition: an ordered map and the position it stands at.
 ///
 /// Disks may be written behind the caller's back, in order. Whatever was taken is seen at once.
@@ -176,6 +213,21 @@ pub trait Store: Send {
 
     /// One value.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// What can be looked through ahead of the owner, where that spares it anything.
+    fn older_rows(&self) -> Option<OlderRows> {
+        None
+    }
+
+    /// As [`Store::get`], of a key that the older rows of a generation lack. As long as that generation lasts, only the
+    /// newest rows are asked.
+    fn get_newest(
+        &self,
+        key: &[u8],
+        _lacking: StoreGeneration,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(key)
+    }
 
     /// Keys and values under `prefix`, from `from` on, in key order, until `visit` has seen enough and says
     /// false. `from` begins with `prefix`.

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IteratorMode, Options, ReadOptions};
 use runtime::store::STORE_FORMAT;
-use runtime::{Position, Store, StoreBatch, StoreError};
+use runtime::{OlderRows, Position, Store, StoreBatch, StoreError, StoreGeneration};
 
 use recent::Recent;
 use writer::{Progress, forget_new_files, write_all};
@@ -64,6 +64,8 @@ struct Recents {
     active: Recent,
     /// Being written to files.
     sealed: Option<Arc<Recent>>,
+    /// How often the active ones were sealed: as long as it stays the same, so do all other rows.
+    seals: u64,
 }
 
 /// Reads a store that another thread writes.
@@ -181,6 +183,7 @@ impl RocksStore {
             let next = Recent::sized_like(&recents.active);
             let sealed = Arc::new(std::mem::replace(&mut recents.active, next));
             recents.sealed = Some(sealed.clone());
+            recents.seals += 1;
             Some(sealed)
         });
         let Some(sealed) = sealed else { return Ok(()) };
@@ -228,6 +231,33 @@ impl Store for RocksStore {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.content.get(key)
+    }
+
+    fn older_rows(&self) -> Option<OlderRows> {
+        let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
+        let (generation, sealed) = (StoreGeneration(recents.seals), recents.sealed.clone());
+        let content = self.content.clone();
+        // Sealed rows may come into the database meanwhile, and younger ones after them: then a key is found that was
+        // not there before. That one of theirs goes shows only to another generation.
+        let lacks = move |key: &[u8]| {
+            let is_sealed = sealed.as_ref().is_some_and(|sealed| sealed.get(key).is_some());
+            !is_sealed && matches!(content.db.get_pinned(key), Ok(None))
+        };
+        Some(OlderRows::new(generation, lacks))
+    }
+
+    fn get_newest(
+        &self,
+        key: &[u8],
+        lacking: StoreGeneration,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        {
+            let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
+            if lacking == StoreGeneration(recents.seals) {
+                return Ok(recents.active.get(key).and_then(|(_, value)| Some(value?.to_vec())));
+            }
+        }
         self.content.get(key)
     }
 
