@@ -1,6 +1,6 @@
 //! A thread beside an owner. What a backlog's owner need not do itself is done while it decides: records are chained, a
-//! transaction is sent and committed, the next intents are taken from the log, read, and looked for in the store. In recovery decisions are read
-//! and held against the chain while the ones before are applied.
+//! transaction is sent and committed, the next intents are taken from the log, read, and looked for in the store. In
+//! recovery decisions are read and held against the chain while the ones before are applied.
 
 use std::sync::mpsc::{Receiver, SendError, Sender, channel};
 
