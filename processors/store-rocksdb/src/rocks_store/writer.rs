@@ -120,7 +120,9 @@ fn bring_near(changes: &[Change<'_>]) {
 /// Brings a file back into memory. The one who writes it tells the kernel to forget it as it goes, which cannot be
 /// switched off from here, and look-ups would wait for the disk, page by page: orders of a hot drop are asked for at once.
 fn keep_in_memory(path: &Path) -> std::io::Result<u64> {
-    std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::sink())
+    // To a file, not to a sink of ours: then the kernel reads the pages and copies none of them into this process.
+    let mut nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    std::io::copy(&mut std::fs::File::open(path)?, &mut nowhere)
 }
 
 impl Content {
