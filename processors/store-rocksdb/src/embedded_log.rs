@@ -12,7 +12,8 @@
 //! | `o` topic partition | first offset of the open transaction |
 //! | `e` topic partition | epoch of the last owner |
 //! | `s` id | subject and text of a schema |
-//! | `log-id`, `partitions` | fixed when the log is made |
+//! | `log-id` | fixed when the log is made |
+//! | `partitions` | their number, which is fixed too, and the format: 2, from rows of several records on |
 
 mod appender;
 mod keys;
@@ -20,6 +21,9 @@ mod owner;
 mod row;
 mod schema_table;
 mod tail;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,6 +49,9 @@ const LOG_FILE_MEMORY_BYTES: usize = 128 * 1_024 * 1_024;
 const LOG_FILES_UNMERGED: i32 = 32;
 /// More than those files have: `RocksDB` also merges by size, from 256 MiB on.
 const LOG_BYTES_UNMERGED: u64 = 4 * 1_024 * 1_024 * 1_024;
+
+/// A build that knows less would take the second record of a row for free.
+const FORMAT: u8 = 2;
 
 /// Why a log folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -239,18 +246,29 @@ impl EmbeddedLog {
 /// Reads the log's identity, or gives it one.
 fn identity(db: &DB, partitions: u16, new_log_id: &str) -> Result<(String, u16), String> {
     let read = |key: &str| db.get(key).map_err(|error| error.to_string());
-    let (id, count) = (read("log-id")?, read("partitions")?);
-    let Some((id, count)) = id.zip(count) else {
+    let found = read("log-id")?.zip(read("partitions")?);
+    let (id, count, format) = match found.as_ref().map(|(id, count)| (id, count.as_slice())) {
+        None => (new_log_id.into(), partitions, 0),
+        Some((id, [high, low])) => {
+            (String::from_utf8_lossy(id), u16::from_be_bytes([*high, *low]), 1)
+        }
+        Some((id, [high, low, format])) => {
+            (String::from_utf8_lossy(id), u16::from_be_bytes([*high, *low]), *format)
+        }
+        Some(_) => return Err("partition count is damaged".into()),
+    };
+    if format > FORMAT {
+        return Err(format!("the log is of format {format}, this build knows {FORMAT}"));
+    }
+    if format < FORMAT {
         let mut batch = WriteBatch::default();
-        batch.put("log-id", new_log_id);
-        batch.put("partitions", partitions.to_be_bytes());
+        batch.put("log-id", id.as_bytes());
+        batch.put("partitions", [&count.to_be_bytes()[..], &[FORMAT]].concat());
         let mut options = WriteOptions::default();
         options.set_sync(true);
         db.write_opt(batch, &options).map_err(|error| error.to_string())?;
-        return Ok((new_log_id.to_owned(), partitions));
-    };
-    let count = <[u8; 2]>::try_from(count.as_slice()).map_err(|_| "partition count is damaged")?;
-    Ok((String::from_utf8_lossy(&id).into_owned(), u16::from_be_bytes(count)))
+    }
+    Ok((id.into_owned(), count))
 }
 
 fn end_of_records(db: &DB, topic: Topic, partition: Partition) -> Result<i64, String> {
@@ -261,8 +279,9 @@ fn end_of_records(db: &DB, topic: Topic, partition: Partition) -> Result<i64, St
     let Some((first, row)) = last.and_then(|(key, row)| Some((keys.offset_of(&key)?, row))) else {
         return Ok(0);
     };
-    let row = Row::read(&row).ok_or("the last record is damaged")?;
-    Ok(first + i64::try_from(row.records().count()).expect("a row is small"))
+    let row = Row::read(&row).ok_or("the last row is damaged")?;
+    let end = row.records().try_fold(first, |end, record| record.map(|_| end + 1));
+    end.ok_or_else(|| "the last row is damaged".into())
 }
 
 fn load_slot(db: &DB, topic: Topic, partition: Partition) -> Result<Slot, String> {

@@ -24,8 +24,8 @@ use super::{EmbeddedLog, Slot, TransactionState};
 const READ_RECORDS_MAX: usize = 1_024;
 /// No transaction is open.
 const NONE: i64 = -1;
-/// Roughly what key, kind, time and lengths add to a record in a batch.
-const RECORD_OVERHEAD: usize = 32;
+/// Roughly what a record's length and its part of a row add to it in a batch.
+const RECORD_OVERHEAD: usize = 8;
 
 /// `intents[p]` and `decisions[p]` in the hands of one owner.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ fn seek(entries: &mut DBRawIterator<'_>, keys: OffsetKeys, from: i64) {
     }
     // Rare, of whoever took only a part of a row: looking backwards takes twice as long.
     entries.seek_for_prev(key);
-    if !entries.valid() {
+    if !entries.valid() && entries.status().is_ok() {
         entries.seek_to_first();
     }
 }
@@ -58,27 +58,33 @@ impl EmbeddedLog {
         // Not the iterator that copies every key and value.
         let mut entries = self.inner.db.raw_iterator_opt(options);
         seek(&mut entries, keys, from);
+        let mut due = None;
         while let Some((key, value)) = entries.item() {
             let first = keys.offset_of(key).ok_or("a record key is damaged")?;
+            if due.map_or(first > from, |due| due != first) {
+                return Err(format!("a row begins at {first}, {} is due", due.unwrap_or(from)));
+            }
             let row = Row::read(value).ok_or("a record is damaged")?;
             let append_time = row.append_time;
             let is_committed = match row.kind {
                 Kind::Record => true,
-                Kind::Transactional => !is_aborted(first),
+                Kind::Transactional => !is_aborted(first), // a row is of one transaction
                 Kind::Commit | Kind::Abort => false,
             };
-            let inside = (first..).zip(row.records());
-            for (offset, record) in inside.skip_while(|(offset, _)| *offset < from) {
-                if !is_committed {
-                    break;
+            let mut offset = first;
+            for record in row.records() {
+                let record = record.ok_or("a record is damaged")?;
+                if is_committed && offset >= from {
+                    if records.len() >= records_max || bytes >= READ_BYTES_MAX {
+                        return Ok((records, offset));
+                    }
+                    bytes += record.len();
+                    let value = record.to_vec();
+                    records.push(CommittedRecord { partition, offset, append_time, value });
                 }
-                if records.len() >= records_max || bytes >= READ_BYTES_MAX {
-                    return Ok((records, offset));
-                }
-                let value = record.ok_or("a record is damaged")?.to_vec();
-                bytes += value.len();
-                records.push(CommittedRecord { partition, offset, append_time, value });
+                offset += 1;
             }
+            due = Some(offset);
             entries.next();
         }
         entries.status().map_err(|error| error.to_string())?;
