@@ -138,7 +138,9 @@ impl Owners {
             .map(|(key, _)| *key)
             .filter(|key| !self.is_refused(*key))
             .collect();
-        for key in ended.intersection(seen) {
+        let (again, new): (BTreeSet<_>, BTreeSet<_>) =
+            ended.into_iter().partition(|key| seen.contains(key));
+        for key in &again {
             let mut running = lock(&self.running);
             // It may have been given away meanwhile.
             let Some(task) = running.get(key).filter(|task| task.thread.is_finished()) else {
@@ -149,7 +151,7 @@ impl Owners {
             tracing::warn!(?name, %partition, own, "a partition's thread ended, starting it again");
             self.run(&mut running, *key, own);
         }
-        *seen = ended;
+        *seen = new;
     }
 
     /// Stops an owner and waits for its last commit. From then on this process stands by, where it does that.

@@ -255,9 +255,16 @@ impl Proof {
             }
             let store = RocksStore::open(&folder).map_err(Failure::unreachable)?;
             let position = store.position().map_err(Failure::check)?;
-            if position.is_none_or(|position| position.seq != self.seqs[partition]) {
+            let (stands_at, end) = (position.map(|position| position.seq), self.seqs[partition]);
+            if stands_at.is_none_or(|seq| seq < end) {
                 behind += 1;
                 continue;
+            }
+            if stands_at > Some(end) {
+                let difference = Some(format!(
+                    "store of partition {partition} is ahead of the log, which was truncated or replaced"
+                ));
+                return Ok((ViewReport { rows, equal: false, difference }, behind));
             }
             let found = state_hash(&store).map_err(Failure::check)?;
             let expected = state_hash_of_rows(fold.rows::<StateRow>()).map_err(Failure::check)?;

@@ -74,7 +74,7 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         print(&format!("FINDING    follow partition {partition}: {finding}"));
     }
     print(&format!("follows    {pairs} pairs, counters = sets, chains verified"));
-    let mut is_equal = follow_findings.is_empty() && report("stores", "partitions", &stores);
+    let mut is_equal = report("stores", "partitions", &stores) && follow_findings.is_empty();
     if stores_behind > 0 {
         print(&format!(
             "           {stores_behind} more behind: their owners fold the rest when they start"

@@ -56,6 +56,26 @@ async fn stores_of_another_log_refuse_with_exit_code_4_and_say_what_to_do() {
     );
 }
 
+/// Its owner refuses to start, so the audit must not call it a store that only trails.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_finds_a_store_that_is_ahead_of_its_log() {
+    let site = Site::embedded();
+    assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
+    let copy = |from: &str, to: &str| {
+        drop(std::fs::remove_dir_all(site.path(to)));
+        let paths = [site.path(from), site.path(to)];
+        let copied = std::process::Command::new("cp").arg("-r").args(paths).status();
+        assert!(copied.unwrap().success());
+    };
+    copy("data/log", "log-before");
+    assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
+    copy("log-before", "data/log");
+    let output = site.run("data", false, &["audit"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("is ahead of the log"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_refused_partition_is_named_while_the_others_go_on() {
     let site = Site::embedded();
