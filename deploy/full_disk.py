@@ -217,7 +217,7 @@ def full_stores(node, disk, log, drop, token):
 
     def stalled():
         status, answer = node.ask("GET", "/readyz")
-        reasons = [str(partition["reason"]) for partition in answer["partitions"]]
+        reasons = [str(partition["reason"]) for partition in answer.get("partitions", [])]
         return True if status == 503 and any("No space left" in reason for reason in reasons) else None
 
     until("the node says that it is not ready, and why", stalled)

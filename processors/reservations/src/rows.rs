@@ -213,7 +213,20 @@ pub fn changes(mut body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>>
 }
 
 fn leaves_only_orders(body: &OrderBody) -> bool {
-    let OrderBody { drops, stocks, buyers, commands, continuations, finished, archived, .. } = body;
+    let OrderBody {
+        drops,
+        stocks,
+        buyers,
+        commands,
+        continuations,
+        finished,
+        archived,
+        orders: _,
+        refusal: _,
+        answer: _,
+        events: _,
+        activated: _,
+    } = body;
     drops.is_empty()
         && stocks.is_empty()
         && buyers.is_empty()

@@ -32,13 +32,13 @@ enum Held<R> {
 }
 
 /// What one transaction has read and changed.
-struct Generation<R> {
+struct Layer<R> {
     rows: FxHashMap<RowKey, Held<R>>,
     /// Its position is set when it is taken.
     batch: StoreBatch,
 }
 
-impl<R: Row> Generation<R> {
+impl<R: Row> Layer<R> {
     fn new() -> Self {
         Self { rows: FxHashMap::default(), batch: StoreBatch::new(no_position()) }
     }
@@ -103,8 +103,8 @@ pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
     /// A key that the store's older rows were found to lack.
     lacking: Option<(RowKey, StoreGeneration)>,
-    current: RefCell<Generation<R>>,
-    on_its_way: Generation<R>,
+    current: RefCell<Layer<R>>,
+    on_its_way: Layer<R>,
     timers: BTreeSet<Timer>,
     timer_changes: FxHashMap<Timer, bool>,
     queues: BTreeMap<QueueKey, RowKey>,
@@ -143,8 +143,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
         let mut overlay = Self {
             store,
             lacking: None,
-            current: RefCell::new(Generation::new()),
-            on_its_way: Generation::new(),
+            current: RefCell::new(Layer::new()),
+            on_its_way: Layer::new(),
             timers: BTreeSet::new(),
             timer_changes: FxHashMap::default(),
             queues: BTreeMap::new(),
@@ -157,8 +157,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
         self.lacking = None;
-        *self.current.get_mut() = Generation::new();
-        self.on_its_way = Generation::new();
+        *self.current.get_mut() = Layer::new();
+        self.on_its_way = Layer::new();
         self.timers.clear();
         self.timer_changes.clear();
         self.queues.clear();
@@ -334,10 +334,10 @@ impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     ) -> Result<Vec<RowKey>, ReadFailed> {
         let is_after = |key: &RowKey| after.is_none_or(|after| key > after);
         let mut keys = BTreeSet::new();
-        let mut take = |generation: &Generation<R>| {
+        let mut take = |layer: &Layer<R>| {
             let is_wanted =
                 |key: &RowKey| key.as_bytes().starts_with(prefix.as_bytes()) && is_after(key);
-            for (key, held) in generation.rows.iter().filter(|(key, _)| is_wanted(key)) {
+            for (key, held) in layer.rows.iter().filter(|(key, _)| is_wanted(key)) {
                 match held {
                     Held::Read(_) => {}
                     Held::Changed(None) => drop(keys.remove(key)),

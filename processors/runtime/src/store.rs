@@ -175,7 +175,7 @@ pub struct OlderRows {
 
 type Lacks = dyn Fn(&[u8]) -> bool + Send;
 
-/// Which rows of a store count as its newest; it counts on when others do.
+/// Counts how often newest rows became older ones. As long as it stays the same, so do the older rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StoreGeneration(pub u64);
 

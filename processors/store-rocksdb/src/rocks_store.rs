@@ -238,8 +238,8 @@ impl Store for RocksStore {
         let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
         let (generation, sealed) = (StoreGeneration(recents.seals), recents.sealed.clone());
         let content = self.content.clone();
-        // Sealed rows may come into the database meanwhile, and younger ones after them: then a key is found that was
-        // not there before. That one of theirs goes shows only to another generation.
+        // The database may take in these sealed rows meanwhile, and, in a later generation, others. Those can only make
+        // a key be found that was missing, or miss one that they delete: but nobody believes it then.
         let lacks = move |key: &[u8]| {
             let is_sealed = sealed.as_ref().is_some_and(|sealed| sealed.get(key).is_some());
             !is_sealed && matches!(content.db.get_pinned(key), Ok(None))

@@ -21,12 +21,12 @@ pub(super) struct Waiting<C> {
     /// Boxed, because it goes through three places until then.
     pub(super) ahead: Option<Box<Intent<C>>>,
     /// The older rows that the intent's first row was looked for in ahead, in vain.
-    pub(super) lacking: Option<StoreGeneration>,
+    pub(super) lacking_in: Option<StoreGeneration>,
 }
 
 impl<C> Waiting<C> {
     fn unread(record: IntentRecord) -> Self {
-        Self { record, ahead: None, lacking: None }
+        Self { record, ahead: None, lacking_in: None }
     }
 }
 
@@ -75,8 +75,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
                 let ahead = read_known::<P>(&schemas, &record);
                 let first_row = ahead.as_ref().and_then(|intent| P::first_row(&intent.command));
                 let asked = first_row.zip(older.as_ref());
-                let lacking = asked.and_then(|(key, older)| older.lacking(key.as_bytes()));
-                Waiting { record, ahead, lacking }
+                let lacking_in = asked.and_then(|(key, older)| older.lacking(key.as_bytes()));
+                Waiting { record, ahead, lacking_in }
             };
             self.reading.start(move || Ok(records.into_iter().map(read).collect()));
         }
