@@ -247,15 +247,15 @@ impl EmbeddedLog {
 fn identity(db: &DB, partitions: u16, new_log_id: &str) -> Result<(String, u16), String> {
     let read = |key: &str| db.get(key).map_err(|error| error.to_string());
     let found = read("log-id")?.zip(read("partitions")?);
-    let (id, count, format) = match found.as_ref().map(|(id, count)| (id, count.as_slice())) {
-        None => (new_log_id.into(), partitions, 0),
-        Some((id, [high, low])) => {
-            (String::from_utf8_lossy(id), u16::from_be_bytes([*high, *low]), 1)
-        }
-        Some((id, [high, low, format])) => {
-            (String::from_utf8_lossy(id), u16::from_be_bytes([*high, *low]), *format)
-        }
-        Some(_) => return Err("partition count is damaged".into()),
+    let (id, count, format) = if let Some((id, value)) = &found {
+        let (count, format) = match value.as_slice() {
+            [high, low] => ([*high, *low], 1),
+            [high, low, format] => ([*high, *low], *format),
+            _ => return Err("partition count is damaged".into()),
+        };
+        (String::from_utf8_lossy(id), u16::from_be_bytes(count), format)
+    } else {
+        (new_log_id.into(), partitions, 0)
     };
     if format > FORMAT {
         return Err(format!("the log is of format {format}, this build knows {FORMAT}"));

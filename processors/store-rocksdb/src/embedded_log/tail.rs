@@ -88,6 +88,10 @@ impl EmbeddedLog {
             entries.next();
         }
         entries.status().map_err(|error| error.to_string())?;
+        let end = due.unwrap_or(from);
+        if end < until {
+            return Err(format!("the rows end at {end}, {until} is the end of the log"));
+        }
         Ok((records, until.max(from)))
     }
 
