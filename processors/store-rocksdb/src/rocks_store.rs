@@ -64,8 +64,8 @@ struct Recents {
     active: Recent,
     /// Being written to files.
     sealed: Option<Arc<Recent>>,
-    /// How often the active ones were sealed: as long as it stays the same, so do all other rows.
-    seals: u64,
+    /// Of all but the active ones: another with every seal.
+    generation: StoreGeneration,
 }
 
 /// Reads a store that another thread writes.
@@ -183,7 +183,7 @@ impl RocksStore {
             let next = Recent::sized_like(&recents.active);
             let sealed = Arc::new(std::mem::replace(&mut recents.active, next));
             recents.sealed = Some(sealed.clone());
-            recents.seals += 1;
+            recents.generation.0 += 1;
             Some(sealed)
         });
         let Some(sealed) = sealed else { return Ok(()) };
@@ -236,7 +236,7 @@ impl Store for RocksStore {
 
     fn older_rows(&self) -> Option<OlderRows> {
         let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
-        let (generation, sealed) = (StoreGeneration(recents.seals), recents.sealed.clone());
+        let (generation, sealed) = (recents.generation, recents.sealed.clone());
         let content = self.content.clone();
         // The database may take in these sealed rows meanwhile, and, in a later generation, others. Those can only make
         // a key be found that was missing, or miss one that they delete: but nobody believes it then.
@@ -254,7 +254,7 @@ impl Store for RocksStore {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         {
             let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
-            if lacking == StoreGeneration(recents.seals) {
+            if lacking == recents.generation {
                 return Ok(recents.active.get(key).and_then(|(_, value)| Some(value?.to_vec())));
             }
         }
