@@ -260,18 +260,17 @@ impl Proof {
                 behind += 1;
                 continue;
             }
-            if stands_at > Some(end) {
-                let difference = Some(format!(
-                    "store of partition {partition} is ahead of the log, which was truncated or replaced"
-                ));
-                return Ok((ViewReport { rows, equal: false, difference }, behind));
-            }
-            let found = state_hash(&store).map_err(Failure::check)?;
-            let expected = state_hash_of_rows(fold.rows::<StateRow>()).map_err(Failure::check)?;
-            rows += 1;
-            if found != expected {
-                let difference =
-                    Some(format!("store of partition {partition} is not the fold of the log"));
+            let differs = if stands_at > Some(end) {
+                Some("ahead of the log, which was truncated or replaced")
+            } else {
+                let found = state_hash(&store).map_err(Failure::check)?;
+                let rows_of_log = fold.rows::<StateRow>();
+                let expected = state_hash_of_rows(rows_of_log).map_err(Failure::check)?;
+                rows += 1;
+                (found != expected).then_some("not the fold of the log")
+            };
+            if let Some(how) = differs {
+                let difference = Some(format!("store of partition {partition} is {how}"));
                 return Ok((ViewReport { rows, equal: false, difference }, behind));
             }
         }
