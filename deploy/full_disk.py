@@ -129,11 +129,11 @@ def leave(disk, size):
     until("the disk is made smaller", left)
 
 
-def buy(node, drop, token, name, until):
+def buy(node, drop, token, name, deadline):
     """Orders one after the other: those that were acknowledged, and the other answers."""
     acknowledged, others = [], []
     number = 0
-    while time.monotonic() < until:
+    while time.monotonic() < deadline:
         number += 1
         status, answer = node.order(drop, token, f"{name}-{number}", wait=False)
         if status == 202:
@@ -172,9 +172,9 @@ def run(program, kind, folder, disk):
 def full_log(node, disk, log, drop, token):
     """Neither log nor stores can be written."""
     leave(disk, LEFT_BYTES)
-    until = time.monotonic() + BUYING_SECONDS
+    deadline = time.monotonic() + BUYING_SECONDS
     with concurrent.futures.ThreadPoolExecutor(BUYERS) as pool:
-        buyers = [pool.submit(buy, node, drop, token, str(number), until) for number in range(BUYERS)]
+        buyers = [pool.submit(buy, node, drop, token, str(number), deadline) for number in range(BUYERS)]
         bought = [buyer.result() for buyer in buyers]
     acknowledged = [order for orders, _ in bought for order in orders]
     others = [answer for _, answers in bought for answer in answers]
@@ -220,8 +220,7 @@ def full_stores(node, disk, log, drop, token):
         reasons = [str(partition["reason"]) for partition in answer.get("partitions", [])]
         return True if status == 503 and any("No space left" in reason for reason in reasons) else None
 
-    until("the node says that it is not ready, and why", stalled)
-    check(True, "the node says that it is not ready, and why")
+    check(until("the node is not ready", stalled), "the node says that it is not ready, and why")
     check(resize(disk, LARGE_DISK_BYTES), "the disk gets room")
     check(True, f"with room again, an order is decided after {until_served(node, drop, token, 'room'):.1f} s")
     prove(node, token, [answer["order"]["id"] for _, answer in decided + accepted])
