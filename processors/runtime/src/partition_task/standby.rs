@@ -45,7 +45,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let end = committed.end.min(looked_to + STEP_OFFSETS_MAX);
         if looked_to < end {
             self.fold_gap(&log_id, committed.start..end)?;
-            self.phase = Phase::Standby { looked_to: end };
+            // A read may go past the step, and by more than another step.
+            let looked_to = end.max(self.position.next_decision_offset);
+            self.phase = Phase::Standby { looked_to };
         }
         let (seq, next_intent_offset) = (self.position.seq, self.position.next_intent_offset);
         self.settings.status.update(|snapshot| {

@@ -53,6 +53,23 @@ fn a_standby_stops_where_a_transaction_may_still_be_open() {
     assert_eq!(standby.position().seq, owner.position().seq);
 }
 
+/// Ten thousand records of small transactions, and what aborted ones left, span more offsets than a step has.
+#[test]
+fn a_standby_whose_read_goes_far_past_its_step_goes_on_from_there() {
+    let rig = Rig::with_drop(2);
+    let mut owner = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut owner).unwrap();
+    rig.broker.lock().read_max = 100_000;
+    for buyer in 1..=3 {
+        rig.broker.lock().decisions.extend(std::iter::repeat_n(None, 45_000));
+        rig.append(START, &place(buyer));
+        rig.run(&mut owner).unwrap();
+    }
+    let mut standby = rig.task::<Reservations>(MemoryStore::default());
+    catch_up(&rig, &mut standby).unwrap();
+    assert_eq!(standby.position().seq, owner.position().seq);
+}
+
 #[test]
 fn a_standby_becomes_the_owner_and_goes_on_where_the_log_ends() {
     let rig = Rig::with_drop(3);
