@@ -13,7 +13,7 @@
 //! | `e` topic partition | epoch of the last owner |
 //! | `s` id | subject and text of a schema |
 //! | `log-id` | fixed when the log is made |
-//! | `partitions` | their number, which is fixed too, and the format: 2, from rows of several records on |
+//! | `partitions` | their number, which is fixed too, and the format: 2 knows rows of several records, 3 compressed ones |
 
 mod appender;
 mod keys;
@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, DBCompressionType, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
 use schemas::partition::Partition;
 use schemas::topics::{self, Topic};
 use schemas::units::Millis;
@@ -50,8 +50,8 @@ const LOG_FILES_UNMERGED: i32 = 32;
 /// More than those files have: `RocksDB` also merges by size, from 256 MiB on.
 const LOG_BYTES_UNMERGED: u64 = 4 * 1_024 * 1_024 * 1_024;
 
-/// A build that knows less would take the second record of a row for free.
-const FORMAT: u8 = 2;
+/// A build that knows less would take the second record of a row for a free offset, or the row for damaged.
+const FORMAT: u8 = 3;
 
 /// Why a log folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +195,10 @@ impl EmbeddedLog {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_write_buffer_size(LOG_FILE_MEMORY_BYTES);
-        options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        // Large rows are compressed before they are written, small ones when they are merged.
+        let mut compression_of_levels = [DBCompressionType::Lz4; 7];
+        compression_of_levels[0] = DBCompressionType::None;
+        options.set_compression_per_level(&compression_of_levels);
         options.set_keep_log_file_num(2);
         // Written over, not anew: blocks and pages are there already.
         options.set_recycle_log_file_num(2);
@@ -279,7 +282,8 @@ fn end_of_records(db: &DB, topic: Topic, partition: Partition) -> Result<i64, St
     let Some((first, row)) = last.and_then(|(key, row)| Some((keys.offset_of(&key)?, row))) else {
         return Ok(0);
     };
-    let row = Row::read(&row).ok_or("the last row is damaged")?;
+    let mut room = Vec::new();
+    let row = Row::read(&row, &mut room).ok_or("the last row is damaged")?;
     let end = row.records().try_fold(first, |end, record| record.map(|_| end + 1));
     end.ok_or_else(|| "the last row is damaged".into())
 }

@@ -1,8 +1,11 @@
 //! Rows of the embedded log: the records of one write that follow one another in a partition lie together, as many as
 //! fit. `RocksDB` has much to do for every row, whatever it holds: memory, merging, a step of every read.
 //!
-//! A row is its kind, the append time, and the records, each after its length; a lone record has none.
+//! A row is its kind, the append time, and the records, each after its length; a lone record has none. Several are
+//! compressed where that makes them smaller: here, not when files are written, because a row goes through the WAL and
+//! memory before.
 
+use lz4::block;
 use rocksdb::WriteBatch;
 use schemas::units::Millis;
 
@@ -25,6 +28,8 @@ pub(super) enum Kind {
 const ROW_BYTES_MAX: usize = 8 * 1_024;
 /// Set in the kind of a row that holds several records, each after its length.
 const SEVERAL: u8 = 4;
+/// Set in the kind of a row whose records are compressed.
+const COMPRESSED: u8 = 8;
 /// Bytes of kind and append time.
 const HEADER_LENGTH: usize = 9;
 /// Bytes before each of several records.
@@ -40,12 +45,14 @@ pub(super) struct Run {
     /// Offset of the next record.
     end: i64,
     row: Vec<u8>,
+    /// Room for `row`, compressed.
+    room: Vec<u8>,
 }
 
 impl Run {
     /// A run that begins at the offset `first`.
     pub(super) fn new(keys: OffsetKeys, kind: Kind, append_time: Millis, first: i64) -> Self {
-        Self { keys, kind, append_time, first, end: first, row: Vec::new() }
+        Self { keys, kind, append_time, first, end: first, row: Vec::new(), room: Vec::new() }
     }
 
     /// Takes the next record and returns its offset; a row that is full goes to `batch`.
@@ -70,7 +77,8 @@ impl Run {
             1 => drop(self.row.drain(HEADER_LENGTH..HEADER_LENGTH + SIZE_LENGTH)),
             _ => self.row[0] |= SEVERAL,
         }
-        batch.put(self.keys.key(self.first), &self.row);
+        let row = compressed(&self.row, &mut self.room).unwrap_or(&self.row);
+        batch.put(self.keys.key(self.first), row);
         self.row.clear();
         self.first = self.end;
     }
@@ -82,6 +90,21 @@ impl Run {
     }
 }
 
+/// The same row in fewer bytes, if it holds several records and there is a way.
+fn compressed<'a>(row: &[u8], room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let (header, records) = row.split_at(HEADER_LENGTH);
+    if header[0] & SEVERAL == 0 {
+        return None;
+    }
+    room.clear();
+    room.extend_from_slice(header);
+    room[0] |= COMPRESSED;
+    room.resize(row.len(), 0);
+    let length =
+        block::compress_to_buffer(records, None, false, &mut room[HEADER_LENGTH..]).ok()?;
+    Some(&room[..HEADER_LENGTH + length])
+}
+
 /// What a row holds.
 pub(super) struct Row<'a> {
     pub(super) kind: Kind,
@@ -91,13 +114,19 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Nothing if it was not written by a [`Run`].
-    pub(super) fn read(row: &'a [u8]) -> Option<Self> {
+    /// Nothing if it was not written by a [`Run`]. Compressed records are written into `room`.
+    pub(super) fn read(row: &'a [u8], room: &'a mut Vec<u8>) -> Option<Self> {
         let (kind, rest) = row.split_first()?;
-        let (time, rest) = rest.split_first_chunk::<8>()?;
+        let (time, mut rest) = rest.split_first_chunk::<8>()?;
         let append_time = Millis(i64::from_be_bytes(*time));
         let has_several = kind & SEVERAL != 0;
-        let kind = match kind & !SEVERAL {
+        if kind & COMPRESSED != 0 {
+            room.resize(ROW_BYTES_MAX, 0);
+            let size = Some(i32::try_from(room.len()).ok()?);
+            let length = block::decompress_to_buffer(rest, size, room).ok()?;
+            rest = &room[..length];
+        }
+        let kind = match kind & !(SEVERAL | COMPRESSED) {
             0 => Kind::Record,
             1 => Kind::Transactional,
             2 => Kind::Commit,
@@ -155,6 +184,17 @@ mod tests {
         OffsetKeys::of_records(ORDER_INTENTS, Partition(3))
     }
 
+    /// Records in which nothing repeats.
+    fn noise(count: usize) -> Vec<Vec<u8>> {
+        let mut state = 1_u64;
+        let byte = std::iter::from_fn(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            Some(state.to_be_bytes()[0])
+        });
+        let bytes: Vec<u8> = byte.take(count * 300).collect();
+        bytes.chunks(300).map(<[u8]>::to_vec).collect()
+    }
+
     /// Rows of records that begin at offset 7.
     fn rows_of(records: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut batch = WriteBatch::default();
@@ -180,6 +220,7 @@ mod tests {
             (vec![none.clone()], 1),
             (vec![none.clone(), none], 1),
             (small(100).collect(), 1),
+            (noise(20), 1),
             (vec![huge.clone(), huge], 2),
             (mixed, 5),
         ] {
@@ -189,7 +230,8 @@ mod tests {
             let mut read = Vec::new();
             for (key, bytes) in &written {
                 assert_eq!(keys().offset_of(key), Some(next));
-                let row = Row::read(bytes).unwrap();
+                let mut room = Vec::new();
+                let row = Row::read(bytes, &mut room).unwrap();
                 assert_eq!((row.kind, row.append_time), (Kind::Transactional, Millis(5)));
                 let inside: Vec<_> = row.records().map(|it| it.unwrap().to_vec()).collect();
                 assert!(bytes.len() <= ROW_BYTES_MAX || inside.len() == 1);
@@ -200,14 +242,37 @@ mod tests {
         }
     }
 
+    /// A log of format 2 holds rows like those of noise, whatever is in them.
+    #[test]
+    fn several_records_are_compressed_where_that_makes_them_smaller() {
+        let alike = vec![vec![7; 300]; 20];
+        for (records, is_smaller) in
+            [(alike, true), (noise(20), false), (vec![vec![7; 300]], false)]
+        {
+            let (_, bytes) = rows_of(&records).remove(0);
+            assert_eq!(bytes[0] & COMPRESSED != 0, is_smaller);
+            assert_eq!(bytes.len() < records.concat().len(), is_smaller);
+        }
+    }
+
+    #[test]
+    fn compressed_records_that_are_damaged_are_no_row() {
+        let (_, bytes) = rows_of(&vec![vec![7; 300]; 20]).remove(0);
+        let longer = [&bytes[..], &bytes[HEADER_LENGTH..]].concat();
+        for damaged in [&bytes[..bytes.len() - 1], &bytes[..HEADER_LENGTH], &longer] {
+            assert!(Row::read(damaged, &mut Vec::new()).is_none());
+        }
+    }
+
     #[test]
     fn a_row_that_ends_within_a_record_is_damaged_and_ends_there() {
         let (_, bytes) = rows_of(&[b"one".to_vec(), b"two".to_vec()]).remove(0);
+        let mut room = Vec::new();
         for cut in [1, 4, 6] {
-            let row = Row::read(&bytes[..bytes.len() - cut]).unwrap();
+            let row = Row::read(&bytes[..bytes.len() - cut], &mut room).unwrap();
             assert_eq!(row.records().collect::<Vec<_>>(), [Some(b"one".as_slice()), None]);
         }
-        assert!(Row::read(&bytes[..HEADER_LENGTH - 1]).is_none());
-        assert!(Row::read(&[&[9], &bytes[1..]].concat()).is_none(), "an unknown kind");
+        assert!(Row::read(&bytes[..HEADER_LENGTH - 1], &mut room).is_none());
+        assert!(Row::read(&[&[16], &bytes[1..]].concat(), &mut room).is_none(), "an unknown kind");
     }
 }

@@ -54,7 +54,7 @@ impl EmbeddedLog {
         options.set_iterate_upper_bound(keys.key(until));
         let aborted = self.aborted(topic, partition, from..until);
         let is_aborted = |offset| aborted.iter().any(|aborted| aborted.contains(&offset));
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let (mut records, mut bytes, mut room) = (Vec::new(), 0, Vec::new());
         // Not the iterator that copies every key and value.
         let mut entries = self.inner.db.raw_iterator_opt(options);
         seek(&mut entries, keys, from);
@@ -64,7 +64,7 @@ impl EmbeddedLog {
             if due.map_or(first > from, |due| due != first) {
                 return Err(format!("a row begins at {first}, {} is due", due.unwrap_or(from)));
             }
-            let row = Row::read(value).ok_or("a record is damaged")?;
+            let row = Row::read(value, &mut room).ok_or("a record is damaged")?;
             let append_time = row.append_time;
             let is_committed = match row.kind {
                 Kind::Record => true,

@@ -112,5 +112,5 @@ fn a_build_that_does_not_know_the_format_does_not_open_the_log() {
     drop(log);
     partitions(&[0, 2, FORMAT + 1]);
     let Err(OpenError::Unusable(why)) = open(folder.path()) else { panic!("it is opened") };
-    assert!(why.contains("format 3"), "{why}");
+    assert!(why.contains("format 4"), "{why}");
 }
