@@ -237,12 +237,12 @@ impl Store for RocksStore {
     fn older_rows(&self) -> Option<OlderRows> {
         let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
         let (generation, sealed) = (recents.generation, recents.sealed.clone());
-        let content = self.content.clone();
+        let (content, options) = (self.content.clone(), ReadOptions::default());
         // The database may take in these sealed rows meanwhile, and, in a later generation, others. Those can only make
         // a key be found that was missing, or miss one that they delete: but nobody believes it then.
         let lacks = move |key: &[u8]| {
             let is_sealed = sealed.as_ref().is_some_and(|sealed| sealed.get(key).is_some());
-            !is_sealed && matches!(content.db.get_pinned(key), Ok(None))
+            !is_sealed && matches!(content.db.get_pinned_opt(key, &options), Ok(None))
         };
         Some(OlderRows::new(generation, lacks))
     }
