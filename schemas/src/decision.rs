@@ -164,6 +164,12 @@ pub fn seal(previous: Chain, value: &mut [u8]) -> Chain {
     link
 }
 
+/// The link that ends `value`, whatever it follows.
+#[must_use]
+pub fn claimed_link(value: &[u8]) -> Chain {
+    value.last_chunk().map_or(FIRST_LINK, |link| Chain(*link))
+}
+
 /// The link that ends `value`, if it follows `previous`.
 #[must_use]
 pub fn verified_link(previous: Chain, value: &[u8]) -> Option<Chain> {

@@ -262,8 +262,8 @@ pub struct PartitionTask<P: Processor, L, S> {
     pending: VecDeque<Waiting<P::Command>>,
     /// Reads a backlog's next intents while the ones before are decided.
     reading: Worker<VecDeque<Waiting<P::Command>>>,
-    /// Reads decisions in recovery while the ones before are folded.
-    verifying: Worker<Piece<P::Row>>,
+    /// Read decisions in recovery while the ones before are folded; the first has the oldest piece.
+    verifying: [Worker<Piece<P::Row>>; 2],
     /// Chains a backlog's records while the ones after are decided.
     sealing: Worker<Sealed>,
     is_drained: bool,
@@ -297,7 +297,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             in_flight: None,
             pending: VecDeque::new(),
             reading: settings.batching.worker("intent-reader"),
-            verifying: settings.batching.worker("chain-verifier"),
+            verifying: [(); 2].map(|()| settings.batching.worker("chain-verifier")),
             sealing: settings.batching.worker("chain-sealer"),
             is_drained: false,
             ticks: Ticks::new(),

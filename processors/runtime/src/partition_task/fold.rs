@@ -1,13 +1,14 @@
 //! The gap between store and log: decisions that are folded into the store, not made again.
 //!
-//! Where there are many, the owner takes a piece from the log and applies the piece before the last, while a thread
-//! decodes the last piece and holds it against the chain. Of a decision that leaves a lone row only that row's bytes are
-//! kept (`model::LoneRow`).
+//! Where there are many, the owner takes pieces from the log and applies those that are verified, while two threads
+//! decode a piece each and hold it against the chain. Neither waits for the piece before: a decision ends with its link,
+//! so what the last one of a piece says of itself is known at once, and if it is not so, that piece is refused. Of a
+//! decision that leaves a lone row only that row's bytes are kept (`model::LoneRow`).
 
 use std::ops::Range;
 
 use model::{LoneRow, Processor, RowChange, RowKey};
-use schemas::decision::{Decision, DecisionHeader, Genesis, verified_link};
+use schemas::decision::{Decision, DecisionHeader, Genesis, claimed_link, verified_link};
 use schemas::framing;
 use schemas::ids::Chain;
 
@@ -62,6 +63,15 @@ struct Last {
     link: Chain,
 }
 
+impl Last {
+    /// The last of these decisions that follow, if they are what they say.
+    fn after(self, records: &[DecisionRecord]) -> Self {
+        let Some(record) = records.last() else { return self };
+        let count = i64::try_from(records.len()).expect("a read fits into memory");
+        Self { seq: self.seq + count, link: claimed_link(&record.value) }
+    }
+}
+
 impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Folds the decisions from where the store stands to the end of `decisions`.
     pub(super) fn fold_gap(&mut self, log_id: &str, decisions: Range<i64>) -> Result<(), Stop> {
@@ -79,6 +89,8 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             self.overlay.store.catch_up(true);
         }
         let folded = self.fold_from(at, decisions.end, log_id);
+        // Where it went wrong, what follows was read in vain.
+        self.verifying.iter_mut().for_each(|verifier| drop(verifier.outcome()));
         if is_long {
             self.overlay.store.catch_up(false);
         }
@@ -88,44 +100,56 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn fold_from(&mut self, mut at: i64, end: i64, log_id: &str) -> Result<(), Stop> {
         let mut last = Last { seq: self.position.seq, link: self.position.link() };
         let mut unwritten = 0;
-        loop {
-            let read = (at < end).then(|| self.log.read_decisions(at));
-            let piece = self.verifying.outcome().transpose()?;
-            if let Some((_, header, link)) = piece.as_ref().and_then(|piece| piece.last.as_ref()) {
-                last = Last { seq: header.seq, link: *link };
-            }
-            // What was read before is kept, and refused where it has to be, even if nothing more can be read.
-            let over = match read {
-                None => Some(Ok(())),
-                Some(Err(error)) => Some(Err(error)),
-                Some(Ok((records, next))) => {
+        let mut all_read = Ok(());
+        while at < end && all_read.is_ok() {
+            let read = self.log.read_decisions(at);
+            // The first verifier has the oldest piece.
+            let verified = self.verifying[0].outcome().transpose()?;
+            match read {
+                Ok((records, next)) => {
                     at = next;
+                    let after = last.after(&records);
                     self.start_to_verify(records, next, last);
-                    None
+                    last = after;
                 }
-            };
-            if let Some(piece) = piece {
-                unwritten += piece.decisions;
-                self.fold_piece(piece, log_id)?;
-                if unwritten >= FOLD_RECORDS {
-                    self.overlay.flush(self.position.clone())?;
-                    unwritten = 0;
-                }
+                Err(error) => all_read = Err(error),
             }
-            if let Some(outcome) = over {
-                if unwritten > 0 {
-                    self.overlay.flush(self.position.clone())?;
-                }
-                return Ok(outcome?);
-            }
+            self.fold_verified(verified, &mut unwritten, log_id)?;
         }
+        // What was read before is kept, and refused where it has to be, even if nothing more can be read.
+        for index in 0..self.verifying.len() {
+            let verified = self.verifying[index].outcome().transpose()?;
+            self.fold_verified(verified, &mut unwritten, log_id)?;
+        }
+        if unwritten > 0 {
+            self.overlay.flush(self.position.clone())?;
+        }
+        Ok(all_read?)
     }
 
+    /// Gives a piece to the first verifier, which is the last from then on.
     fn start_to_verify(&mut self, records: Vec<DecisionRecord>, next: i64, last: Last) {
         let schemas = self.settings.schemas.clone();
         let is_many = records.len() >= THREAD_RECORDS_MIN;
-        self.verifying
+        self.verifying[0]
             .start_if(is_many, move || Ok(verify_piece::<P>(&schemas, &records, next, last)));
+        self.verifying.rotate_left(1);
+    }
+
+    fn fold_verified(
+        &mut self,
+        piece: Option<Piece<P::Row>>,
+        unwritten: &mut usize,
+        log_id: &str,
+    ) -> Result<(), Stop> {
+        let Some(piece) = piece else { return Ok(()) };
+        *unwritten += piece.decisions;
+        self.fold_piece(piece, log_id)?;
+        if *unwritten >= FOLD_RECORDS {
+            self.overlay.flush(self.position.clone())?;
+            *unwritten = 0;
+        }
+        Ok(())
     }
 
     fn fold_piece(&mut self, piece: Piece<P::Row>, log_id: &str) -> Result<(), Stop> {

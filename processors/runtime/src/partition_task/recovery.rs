@@ -56,7 +56,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     /// Ends what other threads do for the task, and forgets what it had in hand.
     pub(super) fn stop_working(&mut self) {
         self.in_flight = None;
-        drop(self.verifying.outcome());
         drop(self.reading.outcome());
         drop(self.sealing.outcome());
         self.pending.clear();

@@ -151,17 +151,20 @@ fn a_long_gap_is_folded_as_a_short_one_and_refused_where_it_breaks() {
     rig.broker.lock().read_max = 1_500;
     assert_eq!(rebuilt(&rig), expected, "in pieces that are worth a thread");
 
-    let lost = rig.broker.lock().decisions[12_345].take();
-    let refused = rebuilt(&rig);
-    assert!(matches!(refused, Err(Exit::Refused(Refused::SequenceGap { .. }))), "{refused:?}");
-    rig.broker.lock().decisions[12_345] = lost;
-    assert_eq!(rebuilt(&rig), expected, "a refusing partition has changed nothing");
-    if let Some(value) = rig.broker.lock().decisions[12_345].as_mut() {
-        *value.last_mut().unwrap() ^= 1;
+    // Within a piece, its last decision, which says what the next piece follows, and its first.
+    for at in [12_345, 13_499, 13_500] {
+        let lost = rig.broker.lock().decisions[at].take();
+        let refused = rebuilt(&rig);
+        assert!(matches!(refused, Err(Exit::Refused(Refused::SequenceGap { .. }))), "{refused:?}");
+        rig.broker.lock().decisions[at].clone_from(&lost);
+        assert_eq!(rebuilt(&rig), expected, "a refusing partition has changed nothing");
+        if let Some(value) = rig.broker.lock().decisions[at].as_mut() {
+            *value.last_mut().unwrap() ^= 1;
+        }
+        let offset = i64::try_from(at).unwrap();
+        assert_eq!(rebuilt(&rig), Err(Exit::Refused(Refused::BrokenChain { offset })));
+        rig.broker.lock().decisions[at] = lost;
     }
-    let refused = rebuilt(&rig);
-    let is_it = matches!(refused, Err(Exit::Refused(Refused::BrokenChain { offset: 12_345 })));
-    assert!(is_it, "{refused:?}");
 }
 
 #[test]
