@@ -7,9 +7,9 @@ use model::{
 use reservations::Reservations;
 use reservations::command::Command;
 use reservations::rows::{StateRow, order_key};
-use runtime::{MemoryStore, PartitionState, Wake};
+use runtime::{MemoryStore, PartitionState, Wake, state_hash};
 use schemas::avro::Codec;
-use schemas::decision::Outcome;
+use schemas::decision::{FIRST_LINK, Outcome, seal};
 use schemas::ids::{IntentId, UserId};
 use schemas::order::{OrderBody, OrderStatus};
 use schemas::units::Millis;
@@ -62,6 +62,31 @@ fn every_kind_of_poison_is_one_undecodable_decision() {
         assert_eq!(after.decision.outcome, Outcome::Changed, "{name}: the partition goes on");
         rig.assert_sound();
     }
+}
+
+#[test]
+fn a_gap_of_another_schema_waits_for_the_registry_and_is_folded_once() {
+    let mut rig = Rig::with_drop(3);
+    (1..=20).for_each(|buyer| rig.append(START, &place(buyer)));
+    let mut owner = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut owner).unwrap();
+    let mut link = FIRST_LINK;
+    for value in rig.broker.lock().decisions.iter_mut().flatten() {
+        value[4] = 200;
+        link = seal(link, value);
+    }
+    *rig.registry.is_away.lock().unwrap() = true;
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    assert!(matches!(rig.run(&mut task).unwrap(), Wake::At(_)));
+    assert!(rig.is_stalled(), "pieces that were read meanwhile are not the next attempt's");
+
+    *rig.registry.is_away.lock().unwrap() = false;
+    let current = schemas::avro::current("order-decisions-value").unwrap().text;
+    rig.registry.texts.lock().unwrap().insert(200, current.to_owned());
+    rig.now = Millis(rig.now.0 + 1_000);
+    rig.run(&mut task).unwrap();
+    assert_eq!(rig.assert_sound().orders.len(), 20);
+    assert_eq!(state_hash(task.store()).unwrap(), state_hash(owner.store()).unwrap());
 }
 
 #[test]
