@@ -164,7 +164,8 @@ pub fn seal(previous: Chain, value: &mut [u8]) -> Chain {
     link
 }
 
-/// The link that ends `value`, whatever it follows.
+/// The link that ends `value`, whatever it follows. Of what is too short to have one it is the first, which helps
+/// nobody: [`verified_link`] has none of it.
 #[must_use]
 pub fn claimed_link(value: &[u8]) -> Chain {
     value.last_chunk().map_or(FIRST_LINK, |link| Chain(*link))

@@ -262,7 +262,7 @@ pub struct PartitionTask<P: Processor, L, S> {
     pending: VecDeque<Waiting<P::Command>>,
     /// Reads a backlog's next intents while the ones before are decided.
     reading: Worker<VecDeque<Waiting<P::Command>>>,
-    /// Read decisions in recovery while the ones before are folded; the first has the oldest piece.
+    /// Read decisions in recovery while the ones before are folded; the first is asked next.
     verifying: [Worker<Piece<P::Row>>; 2],
     /// Chains a backlog's records while the ones after are decided.
     sealing: Worker<Sealed>,

@@ -195,7 +195,8 @@ impl EmbeddedLog {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_write_buffer_size(LOG_FILE_MEMORY_BYTES);
-        // Large rows are compressed before they are written, small ones when they are merged.
+        // Rows of several records are compressed before they are written, those of lone ones when they are merged:
+        // until then a log of light traffic takes up to twice as much of the disk.
         let mut compression_of_levels = [DBCompressionType::Lz4; 7];
         compression_of_levels[0] = DBCompressionType::None;
         options.set_compression_per_level(&compression_of_levels);

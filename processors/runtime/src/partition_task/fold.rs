@@ -103,9 +103,10 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let mut all_read = Ok(());
         while at < end && all_read.is_ok() {
             let read = self.log.read_decisions(at);
-            // The first verifier has the oldest piece.
             let verified = self.verifying[0].outcome().transpose()?;
+            let is_over = verified.as_ref().is_some_and(|piece| piece.failure.is_some());
             match read {
+                Ok(_) if is_over => {} // the failure is returned below
                 Ok((records, next)) => {
                     at = next;
                     let after = last.after(&records);

@@ -24,7 +24,7 @@ use super::{EmbeddedLog, Slot, TransactionState};
 const READ_RECORDS_MAX: usize = 1_024;
 /// No transaction is open.
 const NONE: i64 = -1;
-/// Roughly what a record's length and its part of a row add to it in a batch.
+/// Roughly what a record's length and its part of a row add to it in a batch, where nothing is compressed.
 const RECORD_OVERHEAD: usize = 8;
 
 /// `intents[p]` and `decisions[p]` in the hands of one owner.
@@ -145,8 +145,8 @@ impl Transactions {
 
     fn send(&self, decisions: &[OutgoingDecision]) -> Result<(), LogError> {
         let slot = self.slot();
-        let mut transaction = slot.transaction();
-        self.check_epoch(&transaction)?;
+        // Only the owner moves the end, or a fence, after which this one's epoch is over: so rows are made, and
+        // compressed, while others may read.
         let first = slot.end();
         let size = decisions.iter().map(|decision| decision.value.len() + RECORD_OVERHEAD).sum();
         let mut batch = WriteBatch::with_capacity_bytes(size);
@@ -157,6 +157,8 @@ impl Transactions {
         }
         let end = run.finish(&mut batch);
         batch.put(open_key(self.topic, self.partition), first.to_be_bytes());
+        let mut transaction = slot.transaction();
+        self.check_epoch(&transaction)?;
         // Not synced: the commit marker's fsync makes both durable, in this order.
         self.log.inner.write(batch, false).map_err(recover)?;
         transaction.open_from = Some(first);

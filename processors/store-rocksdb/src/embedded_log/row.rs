@@ -26,6 +26,10 @@ pub(super) enum Kind {
 
 /// No row is larger, unless a single record is: whoever reads one record gets the whole row.
 const ROW_BYTES_MAX: usize = 8 * 1_024;
+/// Part of the format: no build has written larger rows in fewer bytes. A build that writes them needs another format,
+/// because this one would take them for damaged.
+const UNCOMPRESSED_BYTES_MAX: usize = 64 * 1_024;
+const _: () = assert!(ROW_BYTES_MAX <= UNCOMPRESSED_BYTES_MAX);
 /// Set in the kind of a row that holds several records, each after its length.
 const SEVERAL: u8 = 4;
 /// Set in the kind of a row whose records are compressed.
@@ -96,12 +100,13 @@ fn compressed<'a>(row: &[u8], room: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     if header[0] & SEVERAL == 0 {
         return None;
     }
-    room.clear();
-    room.extend_from_slice(header);
-    room[0] |= COMPRESSED;
-    room.resize(row.len(), 0);
-    let length =
-        block::compress_to_buffer(records, None, false, &mut room[HEADER_LENGTH..]).ok()?;
+    if room.len() < row.len() {
+        room.resize(row.len(), 0);
+    }
+    let (new_header, fewer) = room[..row.len() - 1].split_at_mut(HEADER_LENGTH);
+    let length = block::compress_to_buffer(records, None, false, fewer).ok()?;
+    new_header.copy_from_slice(header);
+    new_header[0] |= COMPRESSED;
     Some(&room[..HEADER_LENGTH + length])
 }
 
@@ -119,13 +124,7 @@ impl<'a> Row<'a> {
         let (kind, rest) = row.split_first()?;
         let (time, mut rest) = rest.split_first_chunk::<8>()?;
         let append_time = Millis(i64::from_be_bytes(*time));
-        let has_several = kind & SEVERAL != 0;
-        if kind & COMPRESSED != 0 {
-            room.resize(ROW_BYTES_MAX, 0);
-            let size = Some(i32::try_from(room.len()).ok()?);
-            let length = block::decompress_to_buffer(rest, size, room).ok()?;
-            rest = &room[..length];
-        }
+        let (has_several, is_compressed) = (kind & SEVERAL != 0, kind & COMPRESSED != 0);
         let kind = match kind & !(SEVERAL | COMPRESSED) {
             0 => Kind::Record,
             1 => Kind::Transactional,
@@ -133,6 +132,13 @@ impl<'a> Row<'a> {
             3 => Kind::Abort,
             _ => return None,
         };
+        if is_compressed {
+            room.resize(UNCOMPRESSED_BYTES_MAX, 0);
+            let size =
+                i32::try_from(UNCOMPRESSED_BYTES_MAX).expect("a row is far below two gigabytes");
+            let length = block::decompress_to_buffer(rest, Some(size), room).ok()?;
+            rest = &room[..length];
+        }
         Some(Self { kind, append_time, rest, has_several })
     }
 
@@ -256,7 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn compressed_records_that_are_damaged_are_no_row() {
+    fn compressed_records_of_the_largest_row_are_read_and_damaged_or_larger_ones_are_not() {
+        let of = |count| {
+            let records = vec![0; UNCOMPRESSED_BYTES_MAX / 2].repeat(count);
+            let mut row = vec![SEVERAL | COMPRESSED; HEADER_LENGTH];
+            row.extend(block::compress(&records, None, false).unwrap());
+            row
+        };
+        assert!(Row::read(&of(2), &mut Vec::new()).is_some());
+        assert!(Row::read(&of(3), &mut Vec::new()).is_none());
         let (_, bytes) = rows_of(&vec![vec![7; 300]; 20]).remove(0);
         let longer = [&bytes[..], &bytes[HEADER_LENGTH..]].concat();
         for damaged in [&bytes[..bytes.len() - 1], &bytes[..HEADER_LENGTH], &longer] {
