@@ -167,10 +167,6 @@ impl Processor for Defective {
         Ok(fired.map(|body| tampered_body(body, Some(timer))))
     }
 
-    fn first_row(command: &Command) -> Option<RowKey> {
-        Reservations::first_row(command)
-    }
-
     fn changes(body: OrderBody) -> impl Iterator<Item = RowChange<StateRow>> {
         Reservations::changes(body)
     }

@@ -1,10 +1,9 @@
 //! A store whose machine may lose power: writes that were not synced go, latest first.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runtime::store::TIMER_TAG;
-use runtime::{MemoryStore, OlderRows, Position, Store, StoreBatch, StoreError, StoreGeneration};
+use runtime::{MemoryStore, Position, Store, StoreBatch, StoreError};
 
 use crate::defects::{Defect, is_on};
 
@@ -13,18 +12,6 @@ struct Files {
     synced: MemoryStore,
     unsynced: Vec<StoreBatch>,
     live: MemoryStore,
-    /// Keys of the newest rows; every few writes they become older ones.
-    newest: BTreeSet<Vec<u8>>,
-    writes: u64,
-}
-
-/// Writes whose rows are newest together.
-const GENERATION_WRITES: u64 = 3;
-
-impl Files {
-    fn generation(&self) -> StoreGeneration {
-        StoreGeneration(self.writes / GENERATION_WRITES)
-    }
 }
 
 /// The folder of one partition on one machine; it outlives the process.
@@ -77,22 +64,6 @@ impl Store for Disk {
         self.lock().live.get(key)
     }
 
-    fn older_rows(&self) -> Option<OlderRows> {
-        let disk = self.clone();
-        let lacks = move |key: &[u8]| matches!(disk.lock().live.get(key), Ok(None));
-        Some(OlderRows::new(self.lock().generation(), lacks))
-    }
-
-    fn get_newest(
-        &self,
-        key: &[u8],
-        lacking: StoreGeneration,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let files = self.lock();
-        let is_over = lacking != files.generation() && !is_on(Defect::BelieveAnOldLookUp);
-        if is_over || files.newest.contains(key) { files.live.get(key) } else { Ok(None) }
-    }
-
     fn scan(
         &self,
         prefix: &[u8],
@@ -107,11 +78,6 @@ impl Store for Disk {
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
         let mut files = self.lock();
-        if files.writes.is_multiple_of(GENERATION_WRITES) {
-            files.newest.clear();
-        }
-        files.newest.extend(batch.changes().map(|(key, _)| key.to_vec()));
-        files.writes += 1;
         files.unsynced.push(batch.clone());
         files.live.write(batch)
     }

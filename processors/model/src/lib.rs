@@ -15,5 +15,5 @@ mod stamp;
 
 pub use map_rows::MapRows;
 pub use processor::{Decided, Intent, LoneRow, Processor, Topology, UnreadableIntent};
-pub use row::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
+pub use row::{KeyGroups, QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 pub use stamp::Stamp;

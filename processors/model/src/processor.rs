@@ -97,12 +97,6 @@ pub trait Processor: Send + Sync + 'static {
         stamp: Stamp,
     ) -> Result<Decided<Self::Body>, ReadFailed>;
 
-    /// The row that deciding a command looks for first, where it is mostly missing: a backlog's are looked for ahead.
-    #[must_use]
-    fn first_row(_command: &Self::Command) -> Option<RowKey> {
-        None
-    }
-
     /// Decides what a due timer does; `None` where its row no longer asks for it.
     ///
     /// # Errors

@@ -130,8 +130,20 @@ impl Timer {
     }
 }
 
+/// A table whose rows are mostly asked for before there is one, and the groups that its keys fall into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyGroups {
+    /// Its tag.
+    pub table: u8,
+    /// Keys that begin with the same bytes, so many with the tag, are a group: they begin to come together.
+    pub bytes: usize,
+}
+
 /// A row of a processor's state. Cheap to clone: what is large in it is shared.
 pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// The table, if there is one, whose rows are mostly asked for in vain: the runtime spares itself searching for them.
+    const MOSTLY_MISSING: Option<KeyGroups> = None;
+
     /// Where it lives.
     fn key(&self) -> RowKey;
 

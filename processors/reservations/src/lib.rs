@@ -12,8 +12,8 @@ pub mod topology;
 use std::sync::LazyLock;
 
 use model::{
-    Decided, Intent, LoneRow, Processor, ReadFailed, RowChange, RowKey, Rows, Stamp, Timer,
-    Topology, UnreadableIntent,
+    Decided, Intent, LoneRow, Processor, ReadFailed, RowChange, Rows, Stamp, Timer, Topology,
+    UnreadableIntent,
 };
 use schemas::avro::{self, Codec};
 use schemas::ids::IntentId;
@@ -58,13 +58,6 @@ impl Processor for Reservations {
         stamp: Stamp,
     ) -> Result<Decided<OrderBody>, ReadFailed> {
         decide::decide(rows, command, stamp)
-    }
-
-    fn first_row(command: &Command) -> Option<RowKey> {
-        match command {
-            Command::Place { order, .. } => Some(rows::order_key(order.order_id)),
-            _ => None,
-        }
     }
 
     fn fire(

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use model::{QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
+use model::{KeyGroups, QueueKey, ReadFailed, Row, RowChange, RowKey, Rows, Timer};
 use schemas::avro::{AvroError, Codec, row_codec};
 use schemas::ids::{DropId, Hash, OrderId, UserId, VariantId};
 use schemas::order::{
@@ -142,6 +142,9 @@ static CODECS: LazyLock<RowCodecs> = LazyLock::new(|| RowCodecs {
 });
 
 impl Row for StateRow {
+    /// An order comes once, but for those that are sent again. Those of one drop begin with its hash.
+    const MOSTLY_MISSING: Option<KeyGroups> = Some(KeyGroups { table: tag::ORDER, bytes: 5 });
+
     fn key(&self) -> RowKey {
         match self {
             Self::Drop(row) => drop_key(row.drop_id),

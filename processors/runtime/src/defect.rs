@@ -18,8 +18,8 @@ pub enum Defect {
     ReuseAnEpoch,
     /// Runtime: decisions read the store, not what the batch has changed.
     ReadPastTheOverlay,
-    /// Store: a key that was missing when its intent was read ahead counts as missing for ever.
-    BelieveAnOldLookUp,
+    /// Runtime: an order from before the start counts as new.
+    ForgetRowsBeforeTheStart,
     /// Runtime: what was decided before an aborted commit is kept.
     KeepTheBatchAfterAnAbort,
     /// Runtime: continuations wait for the next batch.
@@ -68,7 +68,7 @@ impl Defect {
         Self::ExpiryAtTheDeadline,
         Self::ReuseAnEpoch,
         Self::ReadPastTheOverlay,
-        Self::BelieveAnOldLookUp,
+        Self::ForgetRowsBeforeTheStart,
         Self::KeepTheBatchAfterAnAbort,
         Self::ContinuationsLast,
         Self::RestoreToTheLastStableOffset,

@@ -24,5 +24,5 @@ pub use overlay::state_hash_of_rows;
 pub use partition_task::{BACKLOG_MIN, Batching, Exit, PartitionTask, Refused, TaskSettings, Wake};
 pub use schema_book::{RegistryError, SchemaBook, SchemaRegistry};
 pub use status::{PartitionState, PartitionStatus};
-pub use store::{OlderRows, Position, Store, StoreBatch, StoreError, StoreGeneration, state_hash};
+pub use store::{Position, Store, StoreBatch, StoreError, state_hash};
 pub use worker::Worker;

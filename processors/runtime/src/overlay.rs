@@ -1,6 +1,7 @@
 //! Rows as of the last decision made, over a store of committed ones: every read of a decision goes through
 //! here. What is not committed is only here, so throwing an overlay away undoes it.
 
+mod seen_keys;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
@@ -14,9 +15,9 @@ use schemas::units::Millis;
 
 use crate::defect::{Defect, is_on};
 use crate::memory_store::MemoryStore;
-use crate::store::{
-    Position, QUEUE_TAG, Store, StoreBatch, StoreError, StoreGeneration, TIMER_TAG, state_hash,
-};
+use crate::store::{Position, QUEUE_TAG, Store, StoreBatch, StoreError, TIMER_TAG, state_hash};
+
+use seen_keys::SeenKeys;
 
 /// A row as one transaction has it; `None` for one that is not there.
 type Known<R> = Option<R>;
@@ -101,8 +102,8 @@ fn decoded<R: Row>(key: &RowKey, bytes: &[u8]) -> Result<R, ReadFailed> {
 /// store. So the next transaction is decided while the last one is being committed.
 pub(crate) struct Overlay<R, S> {
     pub(crate) store: S,
-    /// A key that the store's older rows were found to lack.
-    lacking: Option<(RowKey, StoreGeneration)>,
+    /// What was put and then undone is among them too.
+    seen: SeenKeys,
     current: RefCell<Layer<R>>,
     on_its_way: Layer<R>,
     timers: BTreeSet<Timer>,
@@ -141,8 +142,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Loads the open timers and the queues; rows are read when they are asked for.
     pub(crate) fn open(store: S) -> Result<Self, StoreError> {
         let mut overlay = Self {
+            seen: SeenKeys::of(&store, R::MOSTLY_MISSING)?,
             store,
-            lacking: None,
             current: RefCell::new(Layer::new()),
             on_its_way: Layer::new(),
             timers: BTreeSet::new(),
@@ -156,7 +157,6 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
     /// Forgets everything that is not in the store.
     pub(crate) fn reset(&mut self) -> Result<(), StoreError> {
-        self.lacking = None;
         *self.current.get_mut() = Layer::new();
         self.on_its_way = Layer::new();
         self.timers.clear();
@@ -184,11 +184,6 @@ impl<R: Row, S: Store> Overlay<R, S> {
         unreadable.map_or(Ok(()), |what| Err(StoreError::UnknownFormat(what)))
     }
 
-    /// Until it is told another, the overlay spares itself looking for this key where it was found to be missing.
-    pub(crate) fn set_lacking(&mut self, lacking: Option<(RowKey, StoreGeneration)>) {
-        self.lacking = lacking;
-    }
-
     pub(crate) fn first_timer(&self) -> Option<Timer> {
         self.timers.first().copied()
     }
@@ -207,6 +202,9 @@ impl<R: Row, S: Store> Overlay<R, S> {
         };
         let first = row.as_ref().filter(|row| row.is_first());
         let old = if first.is_some() { None } else { self.get(&key)? };
+        if old.is_none() {
+            self.see(&key)?;
+        }
         self.move_timer(old.as_ref().and_then(R::timer), row.as_ref().and_then(R::timer));
         self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));
         let current = self.current.get_mut();
@@ -218,8 +216,14 @@ impl<R: Row, S: Store> Overlay<R, S> {
     }
 
     /// Puts the bytes of a row that is the first of its key, has no timer and is in no queue.
-    pub(crate) fn put_first(&mut self, key: RowKey, bytes: &[u8]) {
+    pub(crate) fn put_first(&mut self, key: RowKey, bytes: &[u8]) -> Result<(), ReadFailed> {
+        self.see(&key)?;
         self.current.get_mut().put_first(key, |value| value.extend_from_slice(bytes));
+        Ok(())
+    }
+
+    fn see(&mut self, key: &RowKey) -> Result<(), ReadFailed> {
+        self.seen.add(key, &self.store).map_err(|error| ReadFailed(error.to_string()))
     }
 
     fn move_timer(&mut self, old_timer: Option<Timer>, new_timer: Option<Timer>) {
@@ -305,14 +309,14 @@ impl<R: Row, S: Store> Overlay<R, S> {
 
 impl<R: Row, S: Store> Rows<R> for Overlay<R, S> {
     fn get(&self, key: &RowKey) -> Result<Option<R>, ReadFailed> {
+        if self.seen.rules_out(key) {
+            return Ok(None);
+        }
         let past = is_on(Defect::ReadPastTheOverlay) && self.is_changed(key);
         if let Some(row) = self.in_memory(key)?.filter(|_| !past) {
             return Ok(row);
         }
-        let bytes = match self.lacking.filter(|(lacking, _)| lacking == key) {
-            Some((_, generation)) => self.store.get_newest(key.as_bytes(), generation),
-            None => self.store.get(key.as_bytes()),
-        };
+        let bytes = self.store.get(key.as_bytes());
         let bytes = bytes.map_err(|error| ReadFailed(error.to_string()))?;
         let row = bytes.map(|bytes| decoded(key, &bytes)).transpose()?;
         // One that is not there is mostly put next.

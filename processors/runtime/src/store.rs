@@ -167,43 +167,6 @@ pub enum StoreError {
     UnknownFormat(String),
 }
 
-/// Everything in a store but its newest rows, for a thread beside the owner to look through.
-pub struct OlderRows {
-    generation: StoreGeneration,
-    lacks: Box<Lacks>,
-}
-
-type Lacks = dyn Fn(&[u8]) -> bool + Send;
-
-/// Counts how often newest rows became older ones. As long as it stays the same, so do the older rows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct StoreGeneration(pub u64);
-
-impl std::fmt::Debug for OlderRows {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("OlderRows")
-            .field("generation", &self.generation)
-            .finish_non_exhaustive()
-    }
-}
-
-impl OlderRows {
-    /// `lacks` says whether a key is not among the older rows; false where it cannot tell.
-    pub fn new(
-        generation: StoreGeneration,
-        lacks: impl Fn(&[u8]) -> bool + Send + 'static,
-    ) -> Self {
-        Self { generation, lacks: Box::new(lacks) }
-    }
-
-    /// The generation whose older rows lack a key, if they do.
-    #[must_use]
-    pub fn lacking(&self, key: &[u8]) -> Option<StoreGeneration> {
-        (self.lacks)(key).then_some(self.generation)
-    }
-}
-
 /// State of one partition: an ordered map and the position it stands at.
 ///
 /// Disks may be written behind the caller's back, in order. Whatever was taken is seen at once.
@@ -214,21 +177,6 @@ pub trait Store: Send {
     /// One value.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// What can be looked through ahead of the owner, where that spares it anything.
-    fn older_rows(&self) -> Option<OlderRows> {
-        None
-    }
-
-    /// As [`Store::get`], of a key that the older rows of a generation lack. As long as that generation lasts, only the
-    /// newest rows are asked.
-    fn get_newest(
-        &self,
-        key: &[u8],
-        _lacking: StoreGeneration,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.get(key)
-    }
-
     /// Keys and values under `prefix`, from `from` on, in key order, until `visit` has seen enough and says
     /// false. `from` begins with `prefix`.
     fn scan(
@@ -237,6 +185,17 @@ pub trait Store: Send {
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StoreError>;
+
+    /// Whether rows under `prefix` that were there when the store was opened are still there. True where it cannot be
+    /// told, as where others have come since.
+    fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        let mut is_any = false;
+        self.scan(prefix, prefix, &mut |_, _| {
+            is_any = true;
+            false
+        })?;
+        Ok(is_any)
+    }
 
     /// Says that many batches follow with few look-ups between them, or that they are over. A store may put off for so
     /// long what look-ups need.

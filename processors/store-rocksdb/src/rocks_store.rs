@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use rocksdb::{BlockBasedOptions, DB, DBCompressionType, IteratorMode, Options, ReadOptions};
 use runtime::store::STORE_FORMAT;
-use runtime::{OlderRows, Position, Store, StoreBatch, StoreError, StoreGeneration};
+use runtime::{Position, Store, StoreBatch, StoreError};
 
 use recent::Recent;
 use writer::{Progress, forget_new_files, write_all};
@@ -64,8 +64,6 @@ struct Recents {
     active: Recent,
     /// Being written to files.
     sealed: Option<Arc<Recent>>,
-    /// Of all but the active ones: another with every seal.
-    generation: StoreGeneration,
 }
 
 /// Reads a store that another thread writes.
@@ -183,7 +181,6 @@ impl RocksStore {
             let next = Recent::sized_like(&recents.active);
             let sealed = Arc::new(std::mem::replace(&mut recents.active, next));
             recents.sealed = Some(sealed.clone());
-            recents.generation.0 += 1;
             Some(sealed)
         });
         let Some(sealed) = sealed else { return Ok(()) };
@@ -234,33 +231,6 @@ impl Store for RocksStore {
         self.content.get(key)
     }
 
-    fn older_rows(&self) -> Option<OlderRows> {
-        let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
-        let (generation, sealed) = (recents.generation, recents.sealed.clone());
-        let (content, options) = (self.content.clone(), ReadOptions::default());
-        // The database may take in these sealed rows meanwhile, and, in a later generation, others. Those can only make
-        // a key be found that was missing, or miss one that they delete: but nobody believes it then.
-        let lacks = move |key: &[u8]| {
-            let is_sealed = sealed.as_ref().is_some_and(|sealed| sealed.get(key).is_some());
-            !is_sealed && matches!(content.db.get_pinned_opt(key, &options), Ok(None))
-        };
-        Some(OlderRows::new(generation, lacks))
-    }
-
-    fn get_newest(
-        &self,
-        key: &[u8],
-        lacking: StoreGeneration,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        {
-            let recents = self.content.recents.read().unwrap_or_else(PoisonError::into_inner);
-            if lacking == recents.generation {
-                return Ok(recents.active.get(key).and_then(|(_, value)| Some(value?.to_vec())));
-            }
-        }
-        self.content.get(key)
-    }
-
     fn scan(
         &self,
         prefix: &[u8],
@@ -283,6 +253,15 @@ impl Store for RocksStore {
             }
         }
         Ok(())
+    }
+
+    /// Only files are asked: what is in memory has come since.
+    fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        let start = IteratorMode::From(prefix, rocksdb::Direction::Forward);
+        let first = self.content.db.iterator_opt(start, options).next();
+        first.transpose().map(|first| first.is_some()).map_err(|error| failed(&error))
     }
 
     fn catch_up(&mut self, is_catching_up: bool) {

@@ -1,6 +1,6 @@
 //! An overlay over its store against rows in one map, whatever a row has gone through.
 
-use model::MapRows;
+use model::{KeyGroups, MapRows};
 use proptest::prelude::*;
 use schemas::avro::AvroError;
 
@@ -17,11 +17,14 @@ struct Toy {
     is_first: bool,
 }
 
+/// Two ids are a group.
 fn key(id: u8) -> RowKey {
-    RowKey::new(TABLE, &[&[id]])
+    RowKey::new(TABLE, &[&[id / 2, id]])
 }
 
 impl Row for Toy {
+    const MOSTLY_MISSING: Option<KeyGroups> = Some(KeyGroups { table: TABLE, bytes: 2 });
+
     fn key(&self) -> RowKey {
         key(self.id)
     }

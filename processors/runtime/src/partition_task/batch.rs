@@ -229,7 +229,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
     fn decide_intent(
         &mut self,
         batch: &mut Batch,
-        Waiting { record: intent, ahead, lacking_in }: &mut Waiting<P::Command>,
+        Waiting { record: intent, ahead }: &mut Waiting<P::Command>,
         log_time: Millis,
         now: Millis,
     ) -> Result<Option<String>, Stop> {
@@ -250,10 +250,6 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             Ok(read) => {
                 header.intent_id = Some(read.intent_id);
                 header.correlation_id.clone_from(&read.correlation_id);
-                let lacking = lacking_in.and_then(|generation| {
-                    P::first_row(&read.command).map(|key| (key, generation))
-                });
-                self.overlay.set_lacking(lacking);
                 match self.try_decide(&read, stamp) {
                     Ok(decided) => Ok(decided?),
                     Err(why) => Err(why),

@@ -161,7 +161,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         for change in piece.changes {
             match change {
                 Change::Lone(key, end) => {
-                    self.overlay.put_first(key, &piece.values[start..end]);
+                    self.overlay.put_first(key, &piece.values[start..end])?;
                     start = end;
                 }
                 Change::Row(change) => self.overlay.apply(change)?,

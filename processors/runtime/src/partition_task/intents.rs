@@ -9,7 +9,7 @@ use schemas::limits::INTENT_BYTES_MAX;
 use super::{Batching, PartitionTask, Stop};
 use crate::log::{IntentRecord, Log};
 use crate::schema_book::{SchemaBook, SchemaProblem};
-use crate::store::{Store, StoreGeneration};
+use crate::store::Store;
 
 /// Of intents that wait: no more are asked for.
 const PENDING_BYTES_MAX: usize = 32 * 1_024 * 1_024;
@@ -20,13 +20,11 @@ pub(super) struct Waiting<C> {
     /// Read ahead. What could not be is judged when its turn comes: whether to wait for its schema or to refuse it.
     /// Boxed, because it goes through three places until then.
     pub(super) ahead: Option<Box<Intent<C>>>,
-    /// The older rows that the intent's first row was looked for in ahead, in vain.
-    pub(super) lacking_in: Option<StoreGeneration>,
 }
 
 impl<C> Waiting<C> {
     fn unread(record: IntentRecord) -> Self {
-        Self { record, ahead: None, lacking_in: None }
+        Self { record, ahead: None }
     }
 }
 
@@ -70,13 +68,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         self.is_drained = self.log.poll_intents(&mut records, room)?;
         if !records.is_empty() {
             let schemas = self.settings.schemas.clone();
-            let older = self.overlay.store.older_rows();
             let read = move |record| {
                 let ahead = read_known::<P>(&schemas, &record);
-                let first_row = ahead.as_ref().and_then(|intent| P::first_row(&intent.command));
-                let asked = first_row.zip(older.as_ref());
-                let lacking_in = asked.and_then(|(key, older)| older.lacking(key.as_bytes()));
-                Waiting { record, ahead, lacking_in }
+                Waiting { record, ahead }
             };
             self.reading.start(move || Ok(records.into_iter().map(read).collect()));
         }

@@ -1,7 +1,5 @@
 //! What is in memory, in a file, and in between.
 
-use std::collections::VecDeque;
-
 use rocksdb::ColumnFamilyDescriptor;
 use rocksdb::properties::{
     COMPACTION_PENDING, NUM_RUNNING_COMPACTIONS, PropName, num_files_at_level,
@@ -100,41 +98,24 @@ fn a_reader_in_another_thread_never_sees_a_row_become_older() {
     assert_eq!(seen, expected);
 }
 
-/// An owner that believed it would decide a repeated order as a new one.
+/// Asked for every new drop: a file for each would be merged with every other.
 #[test]
-fn a_key_that_was_looked_for_ahead_in_vain_is_found_once_it_is_written() {
+fn what_was_there_before_the_start_is_told_without_writing_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = RocksStore::open_with(folder.path(), 4_000, 2).unwrap();
-    let key =
-        |number: u32| format!("row {}", number.wrapping_mul(2_654_435_761) >> 24).into_bytes();
-    let (mut views, mut lacking) = (VecDeque::new(), VecDeque::new());
-    let (mut believed, mut written_since) = (0, [0, 0]);
-    for round in 0..4_000 {
-        views.push_back(store.older_rows().unwrap());
-        for view in &views {
-            let asked = key(7 * round);
-            lacking.extend(view.lacking(&asked).map(|generation| (asked, generation)));
-        }
-        let mut batch = StoreBatch::new(Position::start("log".into()));
-        batch.put(&key(round), |buffer| buffer.extend_from_slice(&round.to_be_bytes()));
-        batch.delete(&key(round + 100));
-        store.write(batch).unwrap();
-        let now = store.older_rows().unwrap().lacking(b"no such key").unwrap();
-        for (asked, generation) in &lacking {
-            let value = store.get(asked).unwrap();
-            assert_eq!(store.get_newest(asked, *generation).unwrap(), value, "round {round}");
-            match value {
-                Some(_) => written_since[usize::from(*generation == now)] += 1,
-                None => believed += usize::from(*generation == now),
-            }
-        }
-        views.drain(..views.len().saturating_sub(5));
-        lacking.drain(..lacking.len().saturating_sub(40));
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    assert!(!store.may_hold(b"r").unwrap());
+    put(&mut store, b"first").unwrap();
+    drop(store);
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    let files = |store: &RocksStore| store.content.db.live_files().unwrap().len();
+    let before = files(&store);
+    let mut batch = StoreBatch::new(Position::start("log".into()));
+    batch.put(b"sow", |_| ());
+    store.write(batch).unwrap();
+    for (prefix, holds) in [("r", true), ("row", true), ("rov", false), ("rox", false)] {
+        assert_eq!(store.may_hold(prefix.as_bytes()).unwrap(), holds, "{prefix}");
     }
-    assert!(
-        believed > 0 && written_since.iter().all(|count| *count > 0),
-        "{believed} {written_since:?}"
-    );
+    assert_eq!(files(&store), before);
 }
 
 /// Otherwise every look-up would ask every file, and every file would be merged with every other.

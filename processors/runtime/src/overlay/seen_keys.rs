@@ -1,0 +1,172 @@
+//! Tells that a row cannot be there, without a search for it. Nearly every order is looked for once before there is one,
+//! and a store that is asked in vain has to ask every one of its files.
+//!
+//! Every row passes through the overlay, so the keys of all that came since the store was opened are known: as a few
+//! bits each (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970; all bits of a key in one word,
+//! as in Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters", 2007). The keys of what was
+//! there before are not known: a group of keys, the orders of a drop, is known where it had none then. So the orders of a
+//! drop that goes on after a restart are searched for.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
+use std::hash::BuildHasher;
+
+use model::{KeyGroups, RowKey};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::defect::{Defect, is_on};
+use crate::store::{Store, StoreError};
+
+/// Two bytes for each key: less than one key in a hundred is then taken for one that was seen.
+const KEYS_PER_WORD: usize = 4;
+const BITS_PER_KEY: u32 = 4;
+/// Of the first filter, 8 KiB.
+const WORDS_MIN: usize = 1_024;
+/// A filter cannot grow, so the next one is so many times as large. Each has to be asked.
+const GROWTH: usize = 8;
+/// The filters of a partition have 37 MiB at the most, for 19 million keys.
+const FILTERS_MAX: usize = 5;
+
+/// Every key of one table that a row was ever put under, and some more.
+#[derive(Debug)]
+pub(super) struct SeenKeys {
+    groups: Option<KeyGroups>,
+    /// Nothing was in the table when the store was opened.
+    began_empty: bool,
+    /// Groups of which a key was added.
+    known: FxHashMap<RowKey, Group>,
+    /// Its keys are in the filters. Of the hottest drop there is mostly more than one in a row.
+    last_filtered: Option<RowKey>,
+    filters: Vec<Filter>,
+    filters_max: usize,
+}
+
+/// What is known of a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Group {
+    /// The filters have every key that was seen.
+    Filtered,
+    /// Each of its keys counts as seen.
+    Whole,
+}
+
+#[derive(Debug)]
+struct Filter {
+    words: Vec<u64>,
+    keys: usize,
+}
+
+/// A power of two of them.
+fn word_of(words: usize, hash: u64) -> usize {
+    // The upper half of the hash; the bits are from the lower one.
+    usize::try_from(hash >> 32).expect("an index has at least 32 bits") & (words - 1)
+}
+
+fn bits_of(hash: u64) -> u64 {
+    (0..BITS_PER_KEY).fold(0, |bits, bit| bits | 1 << ((hash >> (6 * bit)) & 63))
+}
+
+impl Filter {
+    fn new(words: usize) -> Self {
+        Self { words: vec![0; words], keys: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.keys >= KEYS_PER_WORD * self.words.len()
+    }
+
+    fn add(&mut self, hash: u64) {
+        let word = word_of(self.words.len(), hash);
+        self.words[word] |= bits_of(hash);
+        self.keys += 1;
+    }
+
+    fn may_hold(&self, hash: u64) -> bool {
+        let bits = bits_of(hash);
+        self.words[word_of(self.words.len(), hash)] & bits == bits
+    }
+}
+
+fn group_of(groups: KeyGroups, key: &RowKey) -> RowKey {
+    let bytes = key.as_bytes();
+    let length = groups.bytes.min(bytes.len());
+    RowKey::from_bytes(&bytes[..length]).expect("a key begins with its table")
+}
+
+impl SeenKeys {
+    pub(super) fn of(store: &dyn Store, groups: Option<KeyGroups>) -> Result<Self, StoreError> {
+        let began_empty = match groups {
+            Some(groups) => !store.may_hold(&[groups.table])?,
+            None => true,
+        };
+        Ok(Self {
+            groups,
+            began_empty,
+            known: FxHashMap::default(),
+            last_filtered: None,
+            filters: Vec::new(),
+            filters_max: FILTERS_MAX,
+        })
+    }
+
+    /// Whether no row was ever put under the key. False where it cannot be told.
+    pub(super) fn rules_out(&self, key: &RowKey) -> bool {
+        let Some(groups) = self.groups.filter(|groups| key.tag() == groups.table) else {
+            return false;
+        };
+        let is_filtered = || self.known.get(&group_of(groups, key)) == Some(&Group::Filtered);
+        let hash = FxBuildHasher.hash_one(key);
+        (self.is_of_last(key) || is_filtered())
+            && !self.filters.iter().any(|filter| filter.may_hold(hash))
+    }
+
+    fn is_of_last(&self, key: &RowKey) -> bool {
+        self.last_filtered.is_some_and(|group| key.as_bytes().starts_with(group.as_bytes()))
+    }
+
+    /// A row is put under a key that had none. Nothing of its group is in the store yet that was not there when it was
+    /// opened, or was added here before.
+    pub(super) fn add(&mut self, key: &RowKey, store: &dyn Store) -> Result<(), StoreError> {
+        let Some(groups) = self.groups.filter(|groups| key.tag() == groups.table) else {
+            return Ok(());
+        };
+        if self.filters.last().is_none_or(Filter::is_full) {
+            self.add_filter();
+        }
+        if !self.is_of_last(key) {
+            let group = group_of(groups, key);
+            if self.known_or_new(group, store)? == Group::Whole {
+                return Ok(());
+            }
+            self.last_filtered = Some(group);
+        }
+        let filter = self.filters.last_mut().expect("one with room was added above");
+        filter.add(FxBuildHasher.hash_one(key));
+        Ok(())
+    }
+
+    fn known_or_new(&mut self, group: RowKey, store: &dyn Store) -> Result<Group, StoreError> {
+        if let Some(known) = self.known.get(&group) {
+            return Ok(*known);
+        }
+        let is_new = self.began_empty
+            || is_on(Defect::ForgetRowsBeforeTheStart)
+            || !store.may_hold(group.as_bytes())?;
+        let new = if is_new { Group::Filtered } else { Group::Whole };
+        self.known.insert(group, new);
+        Ok(new)
+    }
+
+    /// Where there are enough, what they know is forgotten: their groups count as seen whole.
+    fn add_filter(&mut self) {
+        if self.filters.len() == self.filters_max {
+            self.filters.clear();
+            self.known.values_mut().for_each(|group| *group = Group::Whole);
+            self.last_filtered = None;
+        }
+        let words = self.filters.last().map_or(WORDS_MIN, |last| GROWTH * last.words.len());
+        self.filters.push(Filter::new(words));
+    }
+}
