@@ -60,11 +60,12 @@ fn place(size: u32, position: i64) -> QueueKey {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// The row says that it is the first, where it is and may.
+    /// The row says that it is the first, where it is and may; then its bytes may be put alone, as a fold does.
     Put {
         id: u8,
         value: u8,
         says_first: bool,
+        as_bytes: bool,
     },
     Delete(u8),
     Get(u8),
@@ -78,8 +79,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        8 => (0..KEYS, any::<u8>(), any::<bool>())
-            .prop_map(|(id, value, says_first)| Step::Put { id, value, says_first }),
+        8 => (0..KEYS, any::<u8>(), any::<bool>(), any::<bool>())
+            .prop_map(|(id, value, says_first, as_bytes)| Step::Put { id, value, says_first, as_bytes }),
         3 => (0..KEYS).prop_map(Step::Delete),
         3 => (0..KEYS).prop_map(Step::Get),
         3 => Just(Step::End),
@@ -109,6 +110,13 @@ impl Compared {
         self.expected.now.apply(change);
     }
 
+    fn put_first(&mut self, row: Toy) {
+        let mut bytes = Vec::new();
+        row.encode(&mut bytes);
+        self.overlay.put_first(row.key(), &bytes).unwrap();
+        self.expected.now.apply(RowChange::Put(row));
+    }
+
     fn commit(&mut self) {
         if let Some(rows) = self.expected.on_its_way.take() {
             self.overlay.write(Position::start("log".into())).unwrap();
@@ -123,9 +131,14 @@ impl Compared {
 
     fn take(&mut self, step: Step) {
         match step {
-            Step::Put { id, value, says_first } => {
+            Step::Put { id, value, says_first, as_bytes } => {
                 let is_first = says_first && self.expected.now.get(&key(id)).unwrap().is_none();
-                self.apply(RowChange::Put(Toy { id, value, is_first }));
+                let row = Toy { id, value, is_first };
+                if is_first && as_bytes && row.timer().is_none() && row.queue().is_none() {
+                    self.put_first(row);
+                } else {
+                    self.apply(RowChange::Put(row));
+                }
             }
             Step::Delete(id) => self.apply(RowChange::Delete(key(id))),
             Step::Get(id) => {
