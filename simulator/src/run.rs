@@ -231,12 +231,7 @@ where
             // Every other process takes all for a backlog, in small transactions: it reads ahead, and decides ahead of
             // each commit. The others never do.
             batching: if process.is_multiple_of(2) {
-                Batching {
-                    records_max: BACKLOG_RECORDS,
-                    backlog_min: 1,
-                    threads: false,
-                    ..Batching::PRODUCTION
-                }
+                Batching { records_max: BACKLOG_RECORDS, backlog_min: 1, threads: false }
             } else {
                 Batching { backlog_min: usize::MAX, threads: false, ..Batching::PRODUCTION }
             },

@@ -197,10 +197,6 @@ pub trait Store: Send {
         Ok(is_any)
     }
 
-    /// Says that many batches follow with few look-ups between them, or that they are over. A store may put off for so
-    /// long what look-ups need.
-    fn catch_up(&mut self, _is_catching_up: bool) {}
-
     /// Takes rows and position to be written as one. A crash keeps a prefix of the batches. An error may be that of
     /// an earlier batch; nothing after it is written.
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError>;

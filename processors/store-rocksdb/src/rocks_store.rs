@@ -32,11 +32,12 @@ const LARGE_TABLE_ROWS: usize = 10_000;
 /// after a crash. Every file that a smaller one would make is one more to ask for an order that is not there.
 const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
-/// Files of the youngest level before they are merged: three or more come at once, and a look-up is spared most of them.
-const UNMERGED: i32 = 12;
-/// The same while a long gap is folded, with hardly a look-up where it is a hot drop's: a merge takes in all that was
-/// merged before, so fewer merges write less. (`RocksDB` also merges once the files have 256 MiB.)
-const UNMERGED_CATCHING_UP: i32 = 3 * UNMERGED;
+/// Files of the youngest level before they are merged. A merge takes in all that was merged before, so fewer merges write
+/// less. Three or more files come at once; a look-up is spared most of them, and new orders are not looked for
+/// (`runtime`'s overlay knows what it has seen).
+const UNMERGED: i32 = 36;
+/// `RocksDB` merges the youngest level by size too: only what is more than its files usually have.
+const UNMERGED_BYTES: u64 = 1_024 * 1_024 * 1_024;
 
 /// State of one partition on disk.
 #[derive(Debug)]
@@ -87,9 +88,10 @@ fn options() -> Options {
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_level_zero_file_num_compaction_trigger(UNMERGED);
+    options.set_max_bytes_for_level_base(UNMERGED_BYTES);
     // Nothing is written but whole files, which are never held up; but they must be above the trigger.
-    options.set_level_zero_slowdown_writes_trigger(2 * UNMERGED_CATCHING_UP);
-    options.set_level_zero_stop_writes_trigger(3 * UNMERGED_CATCHING_UP);
+    options.set_level_zero_slowdown_writes_trigger(2 * UNMERGED);
+    options.set_level_zero_stop_writes_trigger(3 * UNMERGED);
     options
 }
 
@@ -262,14 +264,6 @@ impl Store for RocksStore {
         let start = IteratorMode::From(prefix, rocksdb::Direction::Forward);
         let first = self.content.db.iterator_opt(start, options).next();
         first.transpose().map(|first| first.is_some()).map_err(|error| failed(&error))
-    }
-
-    fn catch_up(&mut self, is_catching_up: bool) {
-        let unmerged = if is_catching_up { UNMERGED_CATCHING_UP } else { UNMERGED }.to_string();
-        let set = self.content.db.set_options(&[("level0_file_num_compaction_trigger", &unmerged)]);
-        if let Err(error) = set {
-            tracing::warn!(%error, unmerged, "how many files stay unmerged could not be set");
-        }
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {

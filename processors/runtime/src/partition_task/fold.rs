@@ -84,16 +84,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
             let what = format!("decisions {at}..{start} are gone, the store has not seen them");
             return Err(Refused::Truncated(what).into());
         }
-        let is_long = decisions.end - at >= self.settings.batching.long_gap;
-        if is_long {
-            self.overlay.store.catch_up(true);
-        }
         let folded = self.fold_from(at, decisions.end, log_id);
         // Where it went wrong, what follows was read in vain.
         self.verifying.iter_mut().for_each(|verifier| drop(verifier.outcome()));
-        if is_long {
-            self.overlay.store.catch_up(false);
-        }
         folded
     }
 

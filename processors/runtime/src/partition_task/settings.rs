@@ -23,14 +23,12 @@ pub struct Batching {
     pub backlog_min: usize,
     /// Whether a backlog's intents are read, its records sealed, and a long gap verified, by threads of their own.
     pub threads: bool,
-    /// An owner's store is told of a gap of so many decisions: it has files of it to merge.
-    pub long_gap: i64,
 }
 
 impl Batching {
     /// Of every owner in production.
     pub const PRODUCTION: Self =
-        Self { records_max: 16_384, backlog_min: BACKLOG_MIN, threads: true, long_gap: 1_000_000 };
+        Self { records_max: 16_384, backlog_min: BACKLOG_MIN, threads: true };
 
     pub(super) fn worker<T>(self, name: &'static str) -> Worker<T> {
         if self.threads { Worker::named(name) } else { Worker::inline() }

@@ -1,12 +1,7 @@
 //! Crashes, lost answers, zombies: decided once, store equal to the log.
 
-use std::sync::{Arc, Mutex};
-
 use reservations::Reservations;
-use runtime::{
-    Batching, Exit, MemoryStore, PartitionState, PartitionTask, Position, Refused, Store,
-    StoreBatch, StoreError, Wake, state_hash,
-};
+use runtime::{Batching, Exit, MemoryStore, PartitionState, Refused, Store, Wake, state_hash};
 use schemas::decision::Outcome;
 use schemas::order::OrderStatus;
 use schemas::units::{Millis, Units};
@@ -197,60 +192,4 @@ fn what_was_read_of_a_gap_is_kept_when_the_next_read_fails() {
     assert_eq!(stored.next_decision_offset, 12_000);
     rig.run(&mut task).unwrap();
     rig.assert_sound();
-}
-
-/// A store that notes what it is told of a gap.
-#[derive(Default)]
-struct Told {
-    store: MemoryStore,
-    told: Arc<Mutex<Vec<bool>>>,
-}
-
-impl Store for Told {
-    fn position(&self) -> Result<Option<Position>, StoreError> {
-        self.store.position()
-    }
-
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.get(key)
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        self.store.scan(prefix, from, visit)
-    }
-
-    fn catch_up(&mut self, is_catching_up: bool) {
-        self.told.lock().unwrap().push(is_catching_up);
-    }
-
-    fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
-        self.store.write(batch)
-    }
-}
-
-/// A store that is never told would look for every order in three times as many files.
-#[test]
-fn a_store_is_told_of_a_long_gap_and_of_its_end_even_where_it_cannot_be_read() {
-    let mut rig = with_backlog();
-    rig.run(&mut rig.task::<Reservations>(MemoryStore::default())).unwrap();
-    for (long_gap, fails_reading, expected) in [
-        (1_000_000, None, &[][..]),
-        (20_000, None, &[true, false]),
-        (20_000, Some(12_000), &[true, false]),
-    ] {
-        rig.batching.long_gap = long_gap;
-        rig.broker.lock().fails_reading = fails_reading;
-        let store = Told::default();
-        let told = store.told.clone();
-        let mut task: PartitionTask<Reservations, _, _> =
-            PartitionTask::new(rig.broker.client(), store, rig.settings()).unwrap();
-        let stepped = task.step(START).unwrap();
-        assert_eq!(matches!(stepped, Wake::At(_)), fails_reading.is_some(), "{stepped:?}");
-        assert_eq!(*told.lock().unwrap(), expected);
-    }
 }
