@@ -23,11 +23,11 @@ use crate::store::{Store, StoreError};
 const KEYS_PER_WORD: usize = 4;
 const BITS_PER_KEY: u32 = 4;
 /// Of the first filter, 8 KiB.
-const WORDS_MIN: usize = 1_024;
+const WORDS_MIN: usize = 4_096;
 /// A filter cannot grow, so the next one is so many times as large. Each has to be asked.
-const GROWTH: usize = 8;
+const GROWTH: usize = 4;
 /// The filters of a partition have 37 MiB at the most, for 19 million keys.
-const FILTERS_MAX: usize = 5;
+const FILTERS_MAX: usize = 6;
 
 /// Every key of one table that a row was ever put under, and some more.
 #[derive(Debug)]
