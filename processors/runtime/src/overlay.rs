@@ -203,7 +203,7 @@ impl<R: Row, S: Store> Overlay<R, S> {
         let first = row.as_ref().filter(|row| row.is_first());
         let old = if first.is_some() { None } else { self.get(&key)? };
         if old.is_none() {
-            self.see(&key)?;
+            self.note([&key].into_iter())?;
         }
         self.move_timer(old.as_ref().and_then(R::timer), row.as_ref().and_then(R::timer));
         self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));
@@ -215,15 +215,18 @@ impl<R: Row, S: Store> Overlay<R, S> {
         Ok(())
     }
 
-    /// Puts the bytes of a row that is the first of its key, has no timer and is in no queue.
-    pub(crate) fn put_first(&mut self, key: RowKey, bytes: &[u8]) -> Result<(), ReadFailed> {
-        self.see(&key)?;
-        self.current.get_mut().put_first(key, |value| value.extend_from_slice(bytes));
-        Ok(())
+    /// Notes that rows are about to be put under keys that have none. Memory is waited for at each: of many, together.
+    pub(crate) fn note<'a>(
+        &mut self,
+        mut keys: impl Iterator<Item = &'a RowKey>,
+    ) -> Result<(), ReadFailed> {
+        let noted = keys.try_for_each(|key| self.seen.add(key, &self.store));
+        noted.map_err(|error| ReadFailed(error.to_string()))
     }
 
-    fn see(&mut self, key: &RowKey) -> Result<(), ReadFailed> {
-        self.seen.add(key, &self.store).map_err(|error| ReadFailed(error.to_string()))
+    /// Puts the bytes of a row that is the first of its key, has no timer and is in no queue, and whose key was noted.
+    pub(crate) fn put_noted(&mut self, key: RowKey, bytes: &[u8]) {
+        self.current.get_mut().put_first(key, |value| value.extend_from_slice(bytes));
     }
 
     fn move_timer(&mut self, old_timer: Option<Timer>, new_timer: Option<Timer>) {

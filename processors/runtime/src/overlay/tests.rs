@@ -113,7 +113,8 @@ impl Compared {
     fn put_first(&mut self, row: Toy) {
         let mut bytes = Vec::new();
         row.encode(&mut bytes);
-        self.overlay.put_first(row.key(), &bytes).unwrap();
+        self.overlay.note([&row.key()].into_iter()).unwrap();
+        self.overlay.put_noted(row.key(), &bytes);
         self.expected.now.apply(RowChange::Put(row));
     }
 

@@ -150,11 +150,16 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         for genesis in &piece.geneses {
             self.check_genesis(genesis, log_id)?;
         }
+        let lone_keys = piece.changes.iter().filter_map(|change| match change {
+            Change::Lone(key, _) => Some(key),
+            Change::Row(_) => None,
+        });
+        self.overlay.note(lone_keys)?;
         let mut start = 0;
         for change in piece.changes {
             match change {
                 Change::Lone(key, end) => {
-                    self.overlay.put_first(key, &piece.values[start..end])?;
+                    self.overlay.put_noted(key, &piece.values[start..end]);
                     start = end;
                 }
                 Change::Row(change) => self.overlay.apply(change)?,

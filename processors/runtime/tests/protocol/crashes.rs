@@ -3,7 +3,7 @@
 use reservations::Reservations;
 use runtime::{Batching, Exit, MemoryStore, PartitionState, Refused, Store, Wake, state_hash};
 use schemas::decision::Outcome;
-use schemas::order::OrderStatus;
+use schemas::order::{OrderIntent, OrderStatus};
 use schemas::units::{Millis, Units};
 
 use crate::memory_log::CommitFault;
@@ -104,17 +104,19 @@ fn a_broker_that_is_away_loses_nothing() {
 fn with_backlog() -> Rig {
     let batching = Batching { backlog_min: 1_000, threads: true, ..BATCHINGS[0] };
     let rig = Rig { batching, ..Rig::with_drop(10) };
-    for n in 0..20_000_u32 {
-        let mut intent = place(1);
-        let order = intent.place.as_mut().unwrap();
-        let user = schemas::ids::UserId(
-            [[0; 12].as_slice(), &n.to_be_bytes()].concat().try_into().unwrap(),
-        );
-        order.order_id = schemas::ids::OrderId::derive(DROP, user, "key");
-        intent.actor = Some(user);
-        rig.append(START, &intent);
-    }
+    (0..20_000).for_each(|number| rig.append(START, &backlog_order(number)));
     rig
+}
+
+fn backlog_order(number: u32) -> OrderIntent {
+    let mut intent = place(1);
+    let order = intent.place.as_mut().unwrap();
+    let user = schemas::ids::UserId(
+        [[0; 12].as_slice(), &number.to_be_bytes()].concat().try_into().unwrap(),
+    );
+    order.order_id = schemas::ids::OrderId::derive(DROP, user, "key");
+    intent.actor = Some(user);
+    intent
 }
 
 #[test]
@@ -176,6 +178,20 @@ fn a_long_gap_is_folded_as_a_short_one_and_refused_where_it_breaks() {
         rig.run(&mut mended).unwrap();
         assert_eq!(Ok(state_hash(mended.store()).unwrap()), expected);
     }
+}
+
+#[test]
+fn orders_that_were_folded_are_known_when_they_are_sent_again() {
+    let rig = with_backlog();
+    rig.run(&mut rig.task::<Reservations>(MemoryStore::default())).unwrap();
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    let decided = rig.outcomes().len();
+    // Some that won and some that did not.
+    (5..15).for_each(|number| rig.append(START, &backlog_order(number)));
+    rig.run(&mut task).unwrap();
+    assert_eq!(rig.outcomes()[decided..], [Outcome::Replayed; 10]);
+    rig.assert_sound();
 }
 
 #[test]
