@@ -12,6 +12,8 @@ struct Files {
     synced: MemoryStore,
     unsynced: Vec<StoreBatch>,
     live: MemoryStore,
+    /// As it was when the process that has it started.
+    opened: MemoryStore,
 }
 
 /// The folder of one partition on one machine; it outlives the process.
@@ -21,6 +23,14 @@ pub(crate) struct Disk(Arc<Mutex<Files>>);
 impl Disk {
     fn lock(&self) -> MutexGuard<'_, Files> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process starts with it.
+    pub(crate) fn opened(self) -> Self {
+        let mut files = self.lock();
+        files.opened = files.live.clone();
+        drop(files);
+        self
     }
 
     /// Writes so far survive anything.
@@ -74,6 +84,10 @@ impl Store for Disk {
         self.lock()
             .live
             .scan(prefix, from, &mut |key, value| std::mem::take(&mut lost) || visit(key, value))
+    }
+
+    fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        self.lock().opened.may_hold(prefix)
     }
 
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {

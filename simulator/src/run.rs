@@ -238,7 +238,7 @@ where
             status: PartitionStatus::new("reservations", number),
         };
         let log = self.broker.client(process, partition);
-        let opened = PartitionTask::new(log, disk, settings);
+        let opened = PartitionTask::new(log, disk.opened(), settings);
         opened
             .map_err(|error| self.findings.push(format!("a store cannot be opened: {error}")))
             .ok()

@@ -130,19 +130,20 @@ impl Timer {
     }
 }
 
-/// A table whose rows are mostly asked for before there is one, and the groups that its keys fall into.
+/// A table whose rows are mostly asked for where there is none, and the groups that its keys fall into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyGroups {
     /// Its tag.
     pub table: u8,
-    /// Keys that begin with the same bytes, so many with the tag, are a group: they begin to come together.
-    pub bytes: usize,
+    /// Keys that begin with the same bytes, so many with the tag, are a group: one that comes up as a whole, as the
+    /// orders of a drop do. Each key is longer.
+    pub prefix_bytes: usize,
 }
 
 /// A row of a processor's state. Cheap to clone: what is large in it is shared.
 pub trait Row: Sized + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
-    /// The table, if there is one, whose rows are mostly asked for in vain: the runtime spares itself searching for them.
-    const MOSTLY_MISSING: Option<KeyGroups> = None;
+    /// Tables whose rows are mostly asked for in vain: the runtime spares itself most of the searches.
+    const MOSTLY_MISSING: &'static [KeyGroups] = &[];
 
     /// Where it lives.
     fn key(&self) -> RowKey;

@@ -142,8 +142,12 @@ static CODECS: LazyLock<RowCodecs> = LazyLock::new(|| RowCodecs {
 });
 
 impl Row for StateRow {
-    /// An order comes once, but for those that are sent again. Those of one drop begin with its hash.
-    const MOSTLY_MISSING: Option<KeyGroups> = Some(KeyGroups { table: tag::ORDER, bytes: 5 });
+    /// An order comes once, but for those that are sent again, and most buyers of a hot drop get nothing. The orders of
+    /// a drop begin with its hash, its buyers with its id.
+    const MOSTLY_MISSING: &'static [KeyGroups] = &[
+        KeyGroups { table: tag::ORDER, prefix_bytes: 5 },
+        KeyGroups { table: tag::BUYER, prefix_bytes: 17 },
+    ];
 
     fn key(&self) -> RowKey {
         match self {

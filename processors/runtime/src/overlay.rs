@@ -202,8 +202,8 @@ impl<R: Row, S: Store> Overlay<R, S> {
         };
         let first = row.as_ref().filter(|row| row.is_first());
         let old = if first.is_some() { None } else { self.get(&key)? };
-        if old.is_none() {
-            self.note([&key].into_iter())?;
+        if old.is_none() && row.is_some() {
+            self.note(std::iter::once(&key))?;
         }
         self.move_timer(old.as_ref().and_then(R::timer), row.as_ref().and_then(R::timer));
         self.move_place(key, old.as_ref().and_then(R::queue), row.as_ref().and_then(R::queue));

@@ -33,10 +33,10 @@ const LARGE_TABLE_ROWS: usize = 10_000;
 const MEMORY_BYTES: usize = 96 * 1_024 * 1_024;
 
 /// Files of the youngest level before they are merged. A merge takes in all that was merged before, so fewer merges write
-/// less. Three or more files come at once; a look-up is spared most of them, and new orders are not looked for
-/// (`runtime`'s overlay knows what it has seen).
+/// less. Three or more files come at once, and a look-up is spared most of them. It is rarely a new order's: where the
+/// drop began after the store was opened, the overlay knows what it has seen.
 const UNMERGED: i32 = 36;
-/// `RocksDB` merges the youngest level by size too: only what is more than its files usually have.
+/// `RocksDB` merges the youngest level by its size too: from here on, which is more than so many files usually have.
 const UNMERGED_BYTES: u64 = 1_024 * 1_024 * 1_024;
 
 /// State of one partition on disk.
@@ -79,8 +79,9 @@ fn failed(error: &dyn std::fmt::Display) -> StoreError {
 
 fn options() -> Options {
     let mut blocks = BlockBasedOptions::default();
-    // Most look-ups are for keys that are not there: an order's first appearance, asked of every file of its drop. With
-    // 10 bits one in a hundred of those answers is wrong and reads a block, with 16 one in a thousand.
+    // Most look-ups that come here are for keys that are not there: a new order of a drop that goes on after a restart is
+    // asked of every file of its drop. With 10 bits one in a hundred of the answers is wrong and reads a block, with 16
+    // one in a thousand.
     blocks.set_bloom_filter(16.0, false);
     let mut options = Options::default();
     options.create_if_missing(true);
@@ -90,8 +91,8 @@ fn options() -> Options {
     options.set_level_zero_file_num_compaction_trigger(UNMERGED);
     options.set_max_bytes_for_level_base(UNMERGED_BYTES);
     // Nothing is written but whole files, which are never held up; but they must be above the trigger.
-    options.set_level_zero_slowdown_writes_trigger(2 * UNMERGED);
-    options.set_level_zero_stop_writes_trigger(3 * UNMERGED);
+    options.set_level_zero_slowdown_writes_trigger(4 * UNMERGED);
+    options.set_level_zero_stop_writes_trigger(5 * UNMERGED);
     options
 }
 

@@ -4,8 +4,9 @@ use auditor::LoggedDecision;
 use model::{LoneRow, MapRows, Processor, Row, RowChange, RowKey};
 use proptest::prelude::*;
 use reservations::Reservations;
+use reservations::rows::{StateRow, buyer_key, order_key};
 use schemas::decision::{Decision, DecisionHeader, Outcome};
-use schemas::ids::{OrderId, UserId};
+use schemas::ids::{DropId, OrderId, UserId};
 use schemas::order::{
     OrderBody, OrderIntent, OrderIntentKind, ProviderOperationKind, ProviderResult, ScheduleDrop,
 };
@@ -288,4 +289,22 @@ proptest! {
             }
         }
     }
+}
+
+/// One for each order would grow without end, one for all drops would never be ruled out after a restart.
+#[test]
+fn the_orders_and_the_buyers_of_a_drop_are_a_group_each() {
+    let group = |key: RowKey| {
+        let mut tables = StateRow::MOSTLY_MISSING.iter();
+        let table = tables.find(|groups| groups.table == key.tag()).unwrap();
+        key.as_bytes()[..table.prefix_bytes].to_vec()
+    };
+    let groups = |drop: u8, user: u8| {
+        let (drop, user) = (DropId([drop; 16]), UserId([user; 16]));
+        [order_key(OrderId::derive(drop, user, "key")), buyer_key(drop, user)].map(group)
+    };
+    assert_eq!(groups(1, 1), groups(1, 2));
+    let [order, buyer] = groups(1, 1);
+    let [other_order, other_buyer] = groups(2, 1);
+    assert!(order != other_order && buyer != other_buyer && order != buyer);
 }

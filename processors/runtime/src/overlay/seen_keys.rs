@@ -3,9 +3,9 @@
 //!
 //! Every row passes through the overlay, so the keys of all that came since the store was opened are known: as a few
 //! bits each (Bloom, "Space/time trade-offs in hash coding with allowable errors", 1970; all bits of a key in one word,
-//! as in Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters", 2007). The keys of what was
-//! there before are not known: a group of keys, the orders of a drop, is known where it had none then. So the orders of a
-//! drop that goes on after a restart are searched for.
+//! as in Putze, Sanders and Singler, "Cache-, hash- and space-efficient Bloom filters", 2007). Of what was there before
+//! nothing is known, so it is asked once for each group of keys, the orders of a drop: only of one that had none is a key
+//! ever ruled out. A drop that goes on after a restart is searched as ever.
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
@@ -19,28 +19,41 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use crate::defect::{Defect, is_on};
 use crate::store::{Store, StoreError};
 
-/// Two bytes for each key: less than one key in a hundred is then taken for one that was seen.
+/// Two bytes for each key: of a full filter, one other key in two hundred counts as seen. Each filter is asked.
 const KEYS_PER_WORD: usize = 4;
 const BITS_PER_KEY: u32 = 4;
-/// Of the first filter, 8 KiB.
+/// Of the first filter: 32 KiB, 16 thousand keys.
 const WORDS_MIN: usize = 4_096;
-/// A filter cannot grow, so the next one is so many times as large. Each has to be asked.
+/// A filter cannot grow, so the next one is so many times as large.
 const GROWTH: usize = 4;
-/// The filters of a partition have 37 MiB at the most, for 19 million keys.
+/// All filters of a partition have 43 MiB and 22 million keys at the most.
 const FILTERS_MAX: usize = 6;
 
-/// Every key of one table that a row was ever put under, and some more.
+/// The keys that rows of some tables were put under since the store was opened, and some more. They must outlive
+/// whatever is undone meanwhile: asked again, the store would not tell what it has in memory only.
 #[derive(Debug)]
 pub(super) struct SeenKeys {
-    groups: Option<KeyGroups>,
-    /// Nothing was in the table when the store was opened.
-    began_empty: bool,
+    tables: Vec<Table>,
     /// Groups of which a key was added.
     known: FxHashMap<RowKey, Group>,
     /// Its keys are in the filters. Of the hottest drop there is mostly more than one in a row.
     last_filtered: Option<RowKey>,
     filters: Vec<Filter>,
     filters_max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    groups: KeyGroups,
+    /// Nothing was in it when the store was opened.
+    began_empty: bool,
+}
+
+impl Table {
+    fn group_of(&self, key: &RowKey) -> RowKey {
+        let prefix = &key.as_bytes()[..self.groups.prefix_bytes];
+        RowKey::from_bytes(prefix).expect("a group's prefix begins with the table")
+    }
 }
 
 /// What is known of a group.
@@ -83,27 +96,26 @@ impl Filter {
         self.keys += 1;
     }
 
-    fn may_hold(&self, hash: u64) -> bool {
+    fn may_have(&self, hash: u64) -> bool {
         let bits = bits_of(hash);
         self.words[word_of(self.words.len(), hash)] & bits == bits
     }
 }
 
-fn group_of(groups: KeyGroups, key: &RowKey) -> RowKey {
-    let bytes = key.as_bytes();
-    let length = groups.bytes.min(bytes.len());
-    RowKey::from_bytes(&bytes[..length]).expect("a key begins with its table")
-}
-
 impl SeenKeys {
-    pub(super) fn of(store: &dyn Store, groups: Option<KeyGroups>) -> Result<Self, StoreError> {
-        let began_empty = match groups {
-            Some(groups) => !store.may_hold(&[groups.table])?,
-            None => true,
+    /// Of a store that was just opened.
+    pub(super) fn of(store: &dyn Store, groups: &[KeyGroups]) -> Result<Self, StoreError> {
+        let table = |groups: &KeyGroups| {
+            // Not `may_hold`: a scan sees what is in memory too, and leaves nothing there.
+            let mut began_empty = true;
+            store.scan(&[groups.table], &[groups.table], &mut |_, _| {
+                began_empty = false;
+                false
+            })?;
+            Ok(Table { groups: *groups, began_empty })
         };
         Ok(Self {
-            groups,
-            began_empty,
+            tables: groups.iter().map(table).collect::<Result<_, _>>()?,
             known: FxHashMap::default(),
             last_filtered: None,
             filters: Vec::new(),
@@ -111,33 +123,33 @@ impl SeenKeys {
         })
     }
 
+    fn table_of(&self, key: &RowKey) -> Option<Table> {
+        self.tables.iter().find(|table| table.groups.table == key.tag()).copied()
+    }
+
     /// Whether no row was ever put under the key. False where it cannot be told.
     pub(super) fn rules_out(&self, key: &RowKey) -> bool {
-        let Some(groups) = self.groups.filter(|groups| key.tag() == groups.table) else {
-            return false;
-        };
-        let is_filtered = || self.known.get(&group_of(groups, key)) == Some(&Group::Filtered);
+        let Some(table) = self.table_of(key) else { return false };
+        let is_filtered = || self.known.get(&table.group_of(key)) == Some(&Group::Filtered);
         let hash = FxBuildHasher.hash_one(key);
         (self.is_of_last(key) || is_filtered())
-            && !self.filters.iter().any(|filter| filter.may_hold(hash))
+            && !self.filters.iter().any(|filter| filter.may_have(hash))
     }
 
     fn is_of_last(&self, key: &RowKey) -> bool {
         self.last_filtered.is_some_and(|group| key.as_bytes().starts_with(group.as_bytes()))
     }
 
-    /// A row is put under a key that had none. Nothing of its group is in the store yet that was not there when it was
-    /// opened, or was added here before.
+    /// A row is put under a key that had none. Whatever else its group has was there when the store was opened, or was
+    /// added here.
     pub(super) fn add(&mut self, key: &RowKey, store: &dyn Store) -> Result<(), StoreError> {
-        let Some(groups) = self.groups.filter(|groups| key.tag() == groups.table) else {
-            return Ok(());
-        };
+        let Some(table) = self.table_of(key) else { return Ok(()) };
         if self.filters.last().is_none_or(Filter::is_full) {
             self.add_filter();
         }
         if !self.is_of_last(key) {
-            let group = group_of(groups, key);
-            if self.known_or_new(group, store)? == Group::Whole {
+            let group = table.group_of(key);
+            if self.known_or_new(group, table, store)? == Group::Whole {
                 return Ok(());
             }
             self.last_filtered = Some(group);
@@ -147,11 +159,16 @@ impl SeenKeys {
         Ok(())
     }
 
-    fn known_or_new(&mut self, group: RowKey, store: &dyn Store) -> Result<Group, StoreError> {
+    fn known_or_new(
+        &mut self,
+        group: RowKey,
+        table: Table,
+        store: &dyn Store,
+    ) -> Result<Group, StoreError> {
         if let Some(known) = self.known.get(&group) {
             return Ok(*known);
         }
-        let is_new = self.began_empty
+        let is_new = table.began_empty
             || is_on(Defect::ForgetRowsBeforeTheStart)
             || !store.may_hold(group.as_bytes())?;
         let new = if is_new { Group::Filtered } else { Group::Whole };
@@ -159,7 +176,7 @@ impl SeenKeys {
         Ok(new)
     }
 
-    /// Where there are enough, what they know is forgotten: their groups count as seen whole.
+    /// Where there are enough, what they know is forgotten: each of their groups counts as seen whole.
     fn add_filter(&mut self) {
         if self.filters.len() == self.filters_max {
             self.filters.clear();

@@ -1,5 +1,7 @@
 //! An overlay over its store against rows in one map, whatever a row has gone through.
 
+use std::cell::Cell;
+
 use model::{KeyGroups, MapRows};
 use proptest::prelude::*;
 use schemas::avro::AvroError;
@@ -23,7 +25,7 @@ fn key(id: u8) -> RowKey {
 }
 
 impl Row for Toy {
-    const MOSTLY_MISSING: Option<KeyGroups> = Some(KeyGroups { table: TABLE, bytes: 2 });
+    const MOSTLY_MISSING: &'static [KeyGroups] = &[KeyGroups { table: TABLE, prefix_bytes: 2 }];
 
     fn key(&self) -> RowKey {
         key(self.id)
@@ -99,8 +101,49 @@ struct Expected {
     committed: MapRows<Toy>,
 }
 
+/// A store that says no more than it has to: of what has come since it was opened, nothing.
+struct Opened {
+    live: MemoryStore,
+    before: MemoryStore,
+    asked: Cell<usize>,
+}
+
+impl Opened {
+    fn of(live: MemoryStore) -> Self {
+        Self { before: live.clone(), live, asked: Cell::new(0) }
+    }
+}
+
+impl Store for Opened {
+    fn position(&self) -> Result<Option<Position>, StoreError> {
+        self.live.position()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.asked.set(self.asked.get() + 1);
+        self.live.get(key)
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.live.scan(prefix, from, visit)
+    }
+
+    fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        self.before.may_hold(prefix)
+    }
+
+    fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
+        self.live.write(batch)
+    }
+}
+
 struct Compared {
-    overlay: Overlay<Toy, MemoryStore>,
+    overlay: Overlay<Toy, Opened>,
     expected: Expected,
 }
 
@@ -113,7 +156,7 @@ impl Compared {
     fn put_first(&mut self, row: Toy) {
         let mut bytes = Vec::new();
         row.encode(&mut bytes);
-        self.overlay.note([&row.key()].into_iter()).unwrap();
+        self.overlay.note(std::iter::once(&row.key())).unwrap();
         self.overlay.put_noted(row.key(), &bytes);
         self.expected.now.apply(RowChange::Put(row));
     }
@@ -157,7 +200,8 @@ impl Compared {
                 self.abort();
             }
             Step::Reopen => {
-                self.overlay = Overlay::open(self.overlay.store.clone()).unwrap();
+                let store = Opened::of(self.overlay.store.live.clone());
+                self.overlay = Overlay::open(store).unwrap();
                 self.abort();
             }
         }
@@ -178,12 +222,29 @@ impl Compared {
     }
 }
 
+#[test]
+fn rows_that_cannot_be_there_are_not_searched_for() {
+    let mut overlay = Overlay::open(Opened::of(MemoryStore::default())).unwrap();
+    let searches = |overlay: &Overlay<Toy, Opened>, id| {
+        overlay.store.asked.set(0);
+        assert_eq!(overlay.get(&key(id)).unwrap(), None);
+        overlay.store.asked.get()
+    };
+    overlay.apply(RowChange::Put(Toy { id: 2, value: 1, is_first: true })).unwrap();
+    assert_eq!(searches(&overlay, 3), 0, "its group began here");
+    assert_eq!(searches(&overlay, 4), 1, "nothing is known of its group");
+    overlay.flush(Position::start("log".into())).unwrap();
+    let mut reopened = Overlay::open(Opened::of(overlay.store.live)).unwrap();
+    reopened.apply(RowChange::Put(Toy { id: 2, value: 2, is_first: false })).unwrap();
+    assert_eq!(searches(&reopened, 3), 1, "its group was there before");
+}
+
 proptest! {
     /// A row may be new, new and changed again, deleted, asked for or not, in this transaction, the one on its way or
     /// the store.
     #[test]
     fn rows_are_as_the_last_decision_left_them(steps in steps()) {
-        let overlay = Overlay::open(MemoryStore::default()).unwrap();
+        let overlay = Overlay::open(Opened::of(MemoryStore::default())).unwrap();
         let mut compared = Compared { overlay, expected: Expected::default() };
         for step in steps {
             compared.take(step);

@@ -9,14 +9,14 @@ use rocksdb::{IngestExternalFileOptions, Options, SstFileWriter, properties};
 use runtime::StoreError;
 
 use super::recent::{Change, Recent};
-use super::{Content, POSITION_KEY, failed};
+use super::{Content, POSITION_KEY, UNMERGED, failed};
 
 /// Files that are being written begin like this; left over where the process was killed meanwhile.
 const NEW_FILES: &str = "new";
 
 /// So many wait to be merged at most; then the next file waits too, but not for ever: a merge that fails is reported by
 /// the next file.
-const UNMERGED_MAX: u64 = 60;
+const UNMERGED_MAX: u64 = 3 * UNMERGED.cast_unsigned() as u64;
 const MERGE_POLL: Duration = Duration::from_millis(10);
 const MERGE_POLLS_MAX: usize = 500;
 
