@@ -218,9 +218,9 @@ impl<R: Row, S: Store> Overlay<R, S> {
     /// Notes that rows are about to be put under keys that have none. Memory is waited for at each: of many, together.
     pub(crate) fn note<'a>(
         &mut self,
-        mut keys: impl Iterator<Item = &'a RowKey>,
+        keys: impl Iterator<Item = &'a RowKey>,
     ) -> Result<(), ReadFailed> {
-        let noted = keys.try_for_each(|key| self.seen.add(key, &self.store));
+        let noted = self.seen.add(keys, &self.store);
         noted.map_err(|error| ReadFailed(error.to_string()))
     }
 

@@ -56,6 +56,9 @@ impl Table {
     }
 }
 
+/// So many words are brought near at once.
+const NEAR: usize = 16;
+
 /// What is known of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Group {
@@ -94,6 +97,12 @@ impl Filter {
         let word = word_of(self.words.len(), hash);
         self.words[word] |= bits_of(hash);
         self.keys += 1;
+    }
+
+    /// Memory is waited for at each word: asked for together, they are waited for together.
+    fn bring_near(&self, hashes: &[u64]) {
+        let words = hashes.iter().map(|hash| self.words[word_of(self.words.len(), *hash)]);
+        std::hint::black_box(words.fold(0, |all, word| all ^ word)); // else nobody needs to look
     }
 
     fn may_have(&self, hash: u64) -> bool {
@@ -140,23 +149,51 @@ impl SeenKeys {
         self.last_filtered.is_some_and(|group| key.as_bytes().starts_with(group.as_bytes()))
     }
 
-    /// A row is put under a key that had none. Whatever else its group has was there when the store was opened, or was
+    /// Rows are put under keys that had none. Whatever else their groups have was there when the store was opened, or was
     /// added here.
-    pub(super) fn add(&mut self, key: &RowKey, store: &dyn Store) -> Result<(), StoreError> {
-        let Some(table) = self.table_of(key) else { return Ok(()) };
+    pub(super) fn add<'a>(
+        &mut self,
+        keys: impl Iterator<Item = &'a RowKey>,
+        store: &dyn Store,
+    ) -> Result<(), StoreError> {
+        let (mut hashes, mut count) = ([0; NEAR], 0);
+        for key in keys {
+            if self.is_to_be_filtered(key, store)? {
+                hashes[count] = FxBuildHasher.hash_one(key);
+                count += 1;
+            }
+            if count == NEAR {
+                self.filter(&hashes);
+                count = 0;
+            }
+        }
+        self.filter(&hashes[..count]);
+        Ok(())
+    }
+
+    fn is_to_be_filtered(&mut self, key: &RowKey, store: &dyn Store) -> Result<bool, StoreError> {
+        let Some(table) = self.table_of(key) else { return Ok(false) };
+        if self.is_of_last(key) {
+            return Ok(true);
+        }
+        let group = table.group_of(key);
+        let is_filtered = self.known_or_new(group, table, store)? == Group::Filtered;
+        if is_filtered {
+            self.last_filtered = Some(group);
+        }
+        Ok(is_filtered)
+    }
+
+    fn filter(&mut self, hashes: &[u64]) {
+        if hashes.is_empty() {
+            return;
+        }
         if self.filters.last().is_none_or(Filter::is_full) {
             self.add_filter();
         }
-        if !self.is_of_last(key) {
-            let group = table.group_of(key);
-            if self.known_or_new(group, table, store)? == Group::Whole {
-                return Ok(());
-            }
-            self.last_filtered = Some(group);
-        }
         let filter = self.filters.last_mut().expect("one with room was added above");
-        filter.add(FxBuildHasher.hash_one(key));
-        Ok(())
+        filter.bring_near(hashes);
+        hashes.iter().for_each(|hash| filter.add(*hash));
     }
 
     fn known_or_new(

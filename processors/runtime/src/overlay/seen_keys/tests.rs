@@ -1,5 +1,7 @@
 //! Of a key that was seen it must never be said that it is missing: the order would be decided twice.
 
+use std::iter;
+
 use super::*;
 use crate::memory_store::MemoryStore;
 use crate::store::{Position, StoreBatch};
@@ -34,7 +36,7 @@ impl Seen {
     }
 
     fn add(&mut self, group: u8, number: u64) {
-        self.keys.add(&key(group, number), &self.store).unwrap();
+        self.keys.add(iter::once(&key(group, number)), &self.store).unwrap();
     }
 
     fn rules_out(&self, group: u8, number: u64) -> bool {
@@ -56,6 +58,22 @@ fn a_seen_key_is_never_missing_and_hardly_another_is_taken_for_one() {
     assert!((0..400_000).all(|number| !seen.rules_out(1, number)));
     assert!(taken_for_one * 50 < asked, "{taken_for_one} of {asked}");
     assert!(taken_for_one > 0, "a filter that is never wrong is not one");
+}
+
+/// As a fold adds them, of several drops and in every number that fits, or does not, into what is brought near at once.
+#[test]
+fn of_keys_that_are_added_together_none_is_left_out() {
+    let mut seen = Seen::of(&[]);
+    let mut number = 0;
+    for count in 0..3 * NEAR as u64 {
+        let numbers = number..number + count;
+        let added = numbers.clone().map(|number| key(u8::try_from(number % 3).unwrap(), number));
+        let added: Vec<_> = added.collect();
+        seen.keys.add(added.iter(), &seen.store).unwrap();
+        assert!(added.iter().all(|key| !seen.keys.rules_out(key)), "{count} of them");
+        number += count;
+    }
+    assert!(seen.rules_out(1, u64::MAX));
 }
 
 #[test]
@@ -87,10 +105,10 @@ fn a_store_that_began_empty_is_not_asked_again() {
 fn of_other_tables_nothing_is_said() {
     let mut seen = Seen::of(&[]);
     let other = RowKey::new(TABLE + 1, &[&[1, 2, 3]]);
-    seen.keys.add(&other, &seen.store).unwrap();
+    seen.keys.add(iter::once(&other), &seen.store).unwrap();
     assert!(seen.keys.known.is_empty() && !seen.keys.rules_out(&other));
     let mut none = SeenKeys::of(&seen.store, &[]).unwrap();
-    none.add(&key(1, 1), &seen.store).unwrap();
+    none.add(iter::once(&key(1, 1)), &seen.store).unwrap();
     assert!(none.known.is_empty() && !none.rules_out(&key(1, 2)));
 }
 
@@ -108,7 +126,8 @@ fn memory_is_bounded_and_what_is_forgotten_counts_as_seen() {
     (0..room).for_each(|number| seen.add(u8::try_from(number % 3).unwrap(), number));
     assert!((0..3).all(|group| taken_for_one(&seen, group) < 50), "there is room for them");
     // Two drops go on: their older keys, and those of the third, are in no filter any more. A fourth begins.
-    (room..2 * room).for_each(|number| seen.add([1, 2, 4][(number % 3) as usize], number));
+    seen.add(1, room);
+    (room + 1..2 * room).for_each(|number| seen.add([1, 2, 4][(number % 3) as usize], number));
     assert!((0..3).all(|group| taken_for_one(&seen, group) == 1_000));
     assert!(taken_for_one(&seen, 4) < 50, "it is known from its first key on");
     // And once more.
@@ -151,6 +170,6 @@ fn a_store_that_cannot_tell_stops_the_owner() {
 
     let store = Failing(store_of(&[key(1, 1)]));
     let mut keys = SeenKeys::of(&store, &[GROUPS]).unwrap();
-    assert!(matches!(keys.add(&key(2, 1), &store), Err(StoreError::Failed(_))));
+    assert!(matches!(keys.add(iter::once(&key(2, 1)), &store), Err(StoreError::Failed(_))));
     assert!(!keys.rules_out(&key(2, 2)));
 }
