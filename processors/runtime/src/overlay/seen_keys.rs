@@ -28,6 +28,8 @@ const WORDS_MIN: usize = 4_096;
 const GROWTH: usize = 4;
 /// All filters of a partition have 43 MiB and 22 million keys at the most.
 const FILTERS_MAX: usize = 6;
+/// So many words are brought near at once.
+const NEAR: usize = 16;
 
 /// The keys that rows of some tables were put under since the store was opened, and some more. They must outlive
 /// whatever is undone meanwhile: asked again, the store would not tell what it has in memory only.
@@ -56,9 +58,6 @@ impl Table {
     }
 }
 
-/// So many words are brought near at once.
-const NEAR: usize = 16;
-
 /// What is known of a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Group {
@@ -74,7 +73,7 @@ struct Filter {
     keys: usize,
 }
 
-/// A power of two of them.
+/// Which of a filter's words, a power of two of them, has a key's bits.
 fn word_of(words: usize, hash: u64) -> usize {
     // The upper half of the hash; the bits are from the lower one.
     usize::try_from(hash >> 32).expect("an index has at least 32 bits") & (words - 1)
