@@ -189,17 +189,22 @@ pub trait Store: Send {
     /// Whether rows under `prefix` that were there when the store was opened are still there. True where it cannot be
     /// told, as where others have come since.
     fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
-        let mut is_any = false;
-        self.scan(prefix, prefix, &mut |_, _| {
-            is_any = true;
-            false
-        })?;
-        Ok(is_any)
+        has_rows(self, prefix)
     }
 
     /// Takes rows and position to be written as one. A crash keeps a prefix of the batches. An error may be that of
     /// an earlier batch; nothing after it is written.
     fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError>;
+}
+
+/// Whether a row is under `prefix` now, wherever a store has it.
+pub(crate) fn has_rows<S: Store + ?Sized>(store: &S, prefix: &[u8]) -> Result<bool, StoreError> {
+    let mut has_rows = false;
+    store.scan(prefix, prefix, &mut |_, _| {
+        has_rows = true;
+        false
+    })?;
+    Ok(has_rows)
 }
 
 /// BLAKE3 over every row and timer in key order. Two stores at one position must agree to the byte.

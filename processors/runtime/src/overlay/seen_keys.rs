@@ -17,7 +17,7 @@ use model::{KeyGroups, RowKey};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::defect::{Defect, is_on};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, has_rows};
 
 /// Two bytes for each key: of a full filter, one other key in two hundred counts as seen. Each filter is asked.
 const KEYS_PER_WORD: usize = 4;
@@ -41,6 +41,7 @@ pub(super) struct SeenKeys {
     /// Its keys are in the filters. Of the hottest drop there is mostly more than one in a row.
     last_filtered: Option<RowKey>,
     filters: Vec<Filter>,
+    /// [`FILTERS_MAX`]; fewer in tests.
     filters_max: usize,
 }
 
@@ -114,13 +115,8 @@ impl SeenKeys {
     /// Of a store that was just opened.
     pub(super) fn of(store: &dyn Store, groups: &[KeyGroups]) -> Result<Self, StoreError> {
         let table = |groups: &KeyGroups| {
-            // Not `may_hold`: a scan sees what is in memory too, and leaves nothing there.
-            let mut began_empty = true;
-            store.scan(&[groups.table], &[groups.table], &mut |_, _| {
-                began_empty = false;
-                false
-            })?;
-            Ok(Table { groups: *groups, began_empty })
+            // Not `may_hold`, which need not see what is in memory.
+            Ok(Table { groups: *groups, began_empty: !has_rows(store, &[groups.table])? })
         };
         Ok(Self {
             tables: groups.iter().map(table).collect::<Result<_, _>>()?,

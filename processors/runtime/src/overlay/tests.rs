@@ -102,15 +102,17 @@ struct Expected {
 }
 
 /// A store that says no more than it has to: of what has come since it was opened, nothing.
-struct Opened {
+pub(super) struct Opened {
     live: MemoryStore,
     before: MemoryStore,
     asked: Cell<usize>,
+    /// What it had is on a disk that fails.
+    pub(super) cannot_tell: bool,
 }
 
 impl Opened {
-    fn of(live: MemoryStore) -> Self {
-        Self { before: live.clone(), live, asked: Cell::new(0) }
+    pub(super) fn of(live: MemoryStore) -> Self {
+        Self { before: live.clone(), live, asked: Cell::new(0), cannot_tell: false }
     }
 }
 
@@ -134,6 +136,9 @@ impl Store for Opened {
     }
 
     fn may_hold(&self, prefix: &[u8]) -> Result<bool, StoreError> {
+        if self.cannot_tell {
+            return Err(StoreError::Failed("no disk".into()));
+        }
         self.before.may_hold(prefix)
     }
 

@@ -4,6 +4,7 @@ use std::iter;
 
 use super::*;
 use crate::memory_store::MemoryStore;
+use crate::overlay::tests::Opened;
 use crate::store::{Position, StoreBatch};
 
 const TABLE: u8 = 3;
@@ -139,36 +140,8 @@ fn memory_is_bounded_and_what_is_forgotten_counts_as_seen() {
 /// A disk that fails is not a drop that is new.
 #[test]
 fn a_store_that_cannot_tell_stops_the_owner() {
-    struct Failing(MemoryStore);
-
-    impl Store for Failing {
-        fn position(&self) -> Result<Option<Position>, StoreError> {
-            self.0.position()
-        }
-
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            self.0.get(key)
-        }
-
-        fn scan(
-            &self,
-            prefix: &[u8],
-            from: &[u8],
-            visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-        ) -> Result<(), StoreError> {
-            self.0.scan(prefix, from, visit)
-        }
-
-        fn may_hold(&self, _: &[u8]) -> Result<bool, StoreError> {
-            Err(StoreError::Failed("no disk".into()))
-        }
-
-        fn write(&mut self, batch: StoreBatch) -> Result<(), StoreError> {
-            self.0.write(batch)
-        }
-    }
-
-    let store = Failing(store_of(&[key(1, 1)]));
+    let mut store = Opened::of(store_of(&[key(1, 1)]));
+    store.cannot_tell = true;
     let mut keys = SeenKeys::of(&store, &[GROUPS]).unwrap();
     assert!(matches!(keys.add(iter::once(&key(2, 1)), &store), Err(StoreError::Failed(_))));
     assert!(!keys.rules_out(&key(2, 2)));
