@@ -79,10 +79,13 @@ impl Transactions {
     /// Begins a transaction and hands every record to the client.
     pub(super) fn send(&self, decisions: &[OutgoingDecision]) -> Result<(), LogError> {
         self.producer.begin_transaction().map_err(|error| classify(&error))?;
+        // One for all: the client would ask the clock for every record.
+        let sent_at = (self.clock)();
         for decision in decisions {
             loop {
                 let mut record = BaseRecord::to(self.topic.name)
                     .partition(i32::from(self.partition.0))
+                    .timestamp(sent_at.0)
                     .payload(decision.value.as_slice());
                 if let Some(key) = &decision.key {
                     record = record.key(&key[..]);
