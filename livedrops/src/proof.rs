@@ -1,5 +1,6 @@
 //! The proof: the whole log read back, audited, and compared with everything derived from it.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -9,7 +10,9 @@ use auditor::{Finding, Fold, LoggedDecision, LoggedIntent};
 use clickhouse_views::{ClickhouseViews, facts_of};
 use postgres_views::{OrderDigest, PostgresViews};
 use reservations::rows::StateRow;
-use runtime::{CommittedRecord, SchemaBook, Store, TailStart, state_hash, state_hash_of_rows};
+use runtime::{
+    CommittedRecord, SchemaBook, Store, StoreError, TailStart, state_hash, state_hash_of_rows,
+};
 use schemas::follow::FollowBody;
 use schemas::framing;
 use schemas::ids::DropId;
@@ -244,38 +247,71 @@ impl Proof {
         }
     }
 
-    /// Compares the stores in `data_dir` that stand at the end of the log with it, and counts those that do not: a store
-    /// may trail, it is a prefix and not a difference.
-    pub(crate) fn compare_stores(&self, data_dir: &Path) -> Result<(ViewReport, u64), Failure> {
-        let (mut rows, mut behind) = (0, 0);
+    /// Compares every store in `data_dir` with the log. One that differs, or that cannot be read, keeps no other from
+    /// being looked at: an operator who moves stores away wants to do it once.
+    pub(crate) fn compare_stores(&self, data_dir: &Path) -> StoresReport {
+        let mut report = StoresReport::default();
         for (partition, fold) in &self.folds {
             let folder = store_folder(data_dir, ProcessorName::Reservations, *partition);
             if !folder.exists() {
                 continue;
             }
-            let store = RocksStore::open(&folder).map_err(Failure::unreachable)?;
-            let position = store.position().map_err(Failure::check)?;
-            let (stands_at, end) = (position.map(|position| position.seq), self.seqs[partition]);
-            if stands_at.is_none_or(|seq| seq < end) {
-                behind += 1;
-                continue;
-            }
-            let differs = if stands_at > Some(end) {
-                Some("ahead of the log, which was truncated or replaced")
-            } else {
-                let found = state_hash(&store).map_err(Failure::check)?;
-                let rows_of_log = fold.rows::<StateRow>();
-                let expected = state_hash_of_rows(rows_of_log).map_err(Failure::check)?;
-                rows += 1;
-                (found != expected).then_some("not the fold of the log")
-            };
-            if let Some(how) = differs {
-                let difference = Some(format!("store of partition {partition} is {how}"));
-                return Ok((ViewReport { rows, equal: false, difference }, behind));
+            match self.compare_store(&folder, *partition, fold) {
+                Ok(Compared::Equal) => report.equal += 1,
+                Ok(Compared::Behind) => report.behind += 1,
+                Ok(Compared::Differs(how)) => {
+                    report.differences.push(format!("store of partition {partition} is {how}"));
+                }
+                Err(why) => {
+                    report.unreadable.push(format!("store of partition {partition}: {why}"));
+                }
             }
         }
-        Ok((ViewReport { rows, equal: true, difference: None }, behind))
+        report
     }
+
+    fn compare_store(
+        &self,
+        folder: &Path,
+        partition: Partition,
+        fold: &Fold,
+    ) -> Result<Compared, StoreError> {
+        let store = RocksStore::open(folder)?;
+        let Some(position) = store.position()? else { return Ok(Compared::Behind) };
+        let differs = match position.seq.cmp(&self.seqs[&partition]) {
+            Ordering::Less => return Ok(Compared::Behind),
+            Ordering::Greater => "ahead of the log, which was truncated or replaced",
+            Ordering::Equal if position.link().to_string() != self.chains[&partition].0 => {
+                "of another history"
+            }
+            Ordering::Equal
+                if state_hash(&store)? != state_hash_of_rows(fold.rows::<StateRow>())? =>
+            {
+                "not the fold of the log"
+            }
+            Ordering::Equal => return Ok(Compared::Equal),
+        };
+        Ok(Compared::Differs(differs))
+    }
+}
+
+/// The stores of a data folder against the log.
+#[derive(Default)]
+pub(crate) struct StoresReport {
+    /// How many stand at its end and hold what it folds into.
+    pub(crate) equal: u64,
+    /// How many trail: a prefix, not a difference.
+    pub(crate) behind: u64,
+    /// What is wrong with which of the others.
+    pub(crate) differences: Vec<String>,
+    /// Why which of them could not be compared: damaged, or open in another process.
+    pub(crate) unreadable: Vec<String>,
+}
+
+enum Compared {
+    Equal,
+    Behind,
+    Differs(&'static str),
 }
 
 fn first_difference<T: PartialEq + std::fmt::Debug>(expected: &[T], found: &[T]) -> Option<String> {

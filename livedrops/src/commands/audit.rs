@@ -12,7 +12,7 @@ use super::{block_on, print};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
-use crate::proof::{ViewReport, prove, prove_follows};
+use crate::proof::{StoresReport, ViewReport, prove, prove_follows};
 
 /// How long a view may take to reach the end of the log.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,11 +47,11 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     let proving = move || {
         let schemas = SchemaBook::open(log.registry())?;
         let proof = prove(&log, &schemas, drop)?;
-        let stores = proof.compare_stores(&data_dir)?;
+        let stores = proof.compare_stores(&data_dir);
         let follows = prove_follows(&log, &schemas)?;
         Ok::<_, Failure>((proof, stores, follows))
     };
-    let (proof, (stores, stores_behind), (follow_findings, pairs)) =
+    let (proof, stores, (follow_findings, pairs)) =
         tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
     for (partition, (chain, intents_from)) in &proof.chains {
         let from = if *intents_from > 0 {
@@ -74,12 +74,8 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         print(&format!("FINDING    follow partition {partition}: {finding}"));
     }
     print(&format!("follows    {pairs} pairs, counters = sets, chains verified"));
-    let mut is_equal = report("stores", "partitions", &stores) && follow_findings.is_empty();
-    if stores_behind > 0 {
-        print(&format!(
-            "           {stores_behind} more behind: their owners fold the rest when they start"
-        ));
-    }
+    report_stores(&stores);
+    let mut is_equal = stores.differences.is_empty() && follow_findings.is_empty();
     if drop.is_none() {
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::open(url).await.map_err(Failure::unreachable)?;
@@ -94,10 +90,30 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
             is_equal &= report("ClickHouse", "decisions", &compared);
         }
     }
-    if proof.findings.is_empty() && oversold == 0 && proof.duplicates == 0 && is_equal {
-        return Ok(());
+    if !(proof.findings.is_empty() && oversold == 0 && proof.duplicates == 0 && is_equal) {
+        return Err(Failure::check("the log, or something derived from it, is not as it must be"));
     }
-    Err(Failure::check("the log, or something derived from it, is not as it must be"))
+    match stores.unreadable.len() {
+        0 => Ok(()),
+        unread => Err(Failure::unreachable(format!(
+            "{unread} of the stores; all else is as it must be. Stop the process that has them open, or move their \
+             folders away: their owners rebuild them from the log"
+        ))),
+    }
+}
+
+fn report_stores(stores: &StoresReport) {
+    let StoresReport { equal, behind, differences, unreadable } = stores;
+    let sign = if differences.is_empty() { "=" } else { "≠" };
+    print(&format!("{:<10} {equal} partitions {sign} log", "stores"));
+    if *behind > 0 {
+        print(&format!(
+            "           {behind} more behind: their owners fold the rest when they start"
+        ));
+    }
+    for line in differences.iter().chain(unreadable) {
+        print(&format!("           {line}"));
+    }
 }
 
 fn report(name: &str, unit: &str, view: &ViewReport) -> bool {

@@ -56,9 +56,9 @@ async fn stores_of_another_log_refuse_with_exit_code_4_and_say_what_to_do() {
     );
 }
 
-/// Its owner refuses to start, so the audit must not call it a store that only trails.
+/// Their owners refuse to start, so the audit must not call them stores that only trail.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_audit_finds_a_store_that_is_ahead_of_its_log() {
+async fn the_audit_names_every_store_that_is_ahead_of_its_log_and_every_one_it_cannot_read() {
     let site = Site::embedded();
     assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
     let copy = |from: &str, to: &str| {
@@ -69,11 +69,29 @@ async fn the_audit_finds_a_store_that_is_ahead_of_its_log() {
     };
     copy("data/log", "log-before");
     assert_eq!(site.start("data", false, &["all"]).await.terminate(), Some(0));
+    std::fs::write(site.path("data/state/reservations/1/CURRENT"), "damaged").unwrap();
+    // As far as its own and as empty, but of another partition.
+    copy("data/state/reservations/2", "kept");
+    copy("data/state/reservations/3", "data/state/reservations/2");
+    let audit = || {
+        let output = site.run("data", false, &["audit"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = audit();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("store of partition 2 is of another history"), "{text}");
+    copy("kept", "data/state/reservations/2");
+    let (code, text) = audit();
+    assert_eq!(code, Some(3), "what was read is well: {text}");
+    assert!(text.contains("0 oversold") && text.contains("store of partition 1: "), "{text}");
     copy("log-before", "data/log");
-    let output = site.run("data", false, &["audit"]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("is ahead of the log"), "{text}");
+    let (code, text) = audit();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("store of partition 1: "), "{text}");
+    for partition in [0, 2, 3] {
+        let named = format!("store of partition {partition} is ahead of the log");
+        assert!(text.contains(&named), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
