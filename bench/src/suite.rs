@@ -79,7 +79,7 @@ impl Suite {
         let run_round = |round, rates: &mut Rates| {
             self.round(runtime, round, folder.path(), &kafka, &embedded, rates)
         };
-        // Not counted: the broker compiles what it does often while it does it.
+        // Not counted: a broker that has just started still compiles what it does often, and every side pays for it.
         run_round(0, &mut Rates::default())?;
         let mut rates = Rates::default();
         for round in 1..=self.rounds {
