@@ -153,7 +153,8 @@ impl Report {
         let (commit, cores, rounds) = (&self.commit, self.cores, self.rounds);
         let versions = self.versions.join(", ");
         let mut text = format!(
-            "{rounds} interleaved rounds after one that is not counted, medians · {cores} cores · commit {commit} · {versions}\n\n\
+            "{rounds} interleaved rounds after one that is not counted, medians · {cores} cores · commit {commit} · \
+             {versions}\n\n\
              {:<46} {:>9} {:>9} {:<11} {:<13} {:<5} beside it\n",
             "what", "bar", "ours", "", "least-most", ""
         );

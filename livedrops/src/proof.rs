@@ -251,12 +251,12 @@ impl Proof {
     /// being looked at: an operator who moves stores away wants to do it once.
     pub(crate) fn compare_stores(&self, data_dir: &Path) -> StoresReport {
         let mut report = StoresReport::default();
-        for (partition, fold) in &self.folds {
+        for partition in self.folds.keys() {
             let folder = store_folder(data_dir, ProcessorName::Reservations, *partition);
             if !folder.exists() {
                 continue;
             }
-            match self.compare_store(&folder, *partition, fold) {
+            match self.compare_store(&folder, *partition) {
                 Ok(Compared::Equal) => report.equal += 1,
                 Ok(Compared::Behind) => report.behind += 1,
                 Ok(Compared::Differs(how)) => {
@@ -270,13 +270,9 @@ impl Proof {
         report
     }
 
-    fn compare_store(
-        &self,
-        folder: &Path,
-        partition: Partition,
-        fold: &Fold,
-    ) -> Result<Compared, StoreError> {
+    fn compare_store(&self, folder: &Path, partition: Partition) -> Result<Compared, StoreError> {
         let store = RocksStore::open(folder)?;
+        let hash_of_log = || state_hash_of_rows(self.folds[&partition].rows::<StateRow>());
         let Some(position) = store.position()? else { return Ok(Compared::Behind) };
         let differs = match position.seq.cmp(&self.seqs[&partition]) {
             Ordering::Less => return Ok(Compared::Behind),
@@ -284,11 +280,7 @@ impl Proof {
             Ordering::Equal if position.link().to_string() != self.chains[&partition].0 => {
                 "of another history"
             }
-            Ordering::Equal
-                if state_hash(&store)? != state_hash_of_rows(fold.rows::<StateRow>())? =>
-            {
-                "not the fold of the log"
-            }
+            Ordering::Equal if state_hash(&store)? != hash_of_log()? => "not the fold of the log",
             Ordering::Equal => return Ok(Compared::Equal),
         };
         Ok(Compared::Differs(differs))
