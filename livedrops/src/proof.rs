@@ -1,30 +1,28 @@
 //! The proof: the whole log read back, audited, and compared with everything derived from it.
 
-use std::cmp::Ordering;
+mod stores;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Duration;
 
 use auditor::{Finding, Fold, LoggedDecision, LoggedIntent};
 use clickhouse_views::{ClickhouseViews, facts_of};
 use postgres_views::{OrderDigest, PostgresViews};
-use reservations::rows::StateRow;
-use runtime::{
-    CommittedRecord, SchemaBook, Store, StoreError, TailStart, state_hash, state_hash_of_rows,
-};
+use runtime::{CommittedRecord, SchemaBook, TailStart};
+use schemas::avro::Datum;
 use schemas::follow::FollowBody;
 use schemas::framing;
 use schemas::ids::DropId;
 use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
 use serde::Serialize;
-use store_rocksdb::RocksStore;
 
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
-use crate::owners::{ProcessorName, store_folder};
 use crate::tails::{read_decision, read_to_end};
+
+pub(crate) use stores::{StoresReport, compare_stores};
 
 /// One partition's records, as the log holds them.
 #[derive(Default)]
@@ -65,27 +63,46 @@ fn read_topic(log: &LogHandle, topic: Topic) -> Result<Vec<CommittedRecord>, Fai
     Ok(records)
 }
 
-/// Reads and audits the follow decisions: what is wrong, and how many pairs follow.
-pub(crate) fn prove_follows(
-    log: &LogHandle,
+fn logged_decision<B: Datum>(
     schemas: &SchemaBook,
-) -> Result<(Vec<(Partition, Finding)>, usize), Failure> {
+    topic: Topic,
+    CommittedRecord { partition, offset, value, .. }: CommittedRecord,
+) -> Result<(Partition, LoggedDecision<B>), Failure> {
+    let decision = read_decision(schemas, topic, &value).map_err(|why| {
+        Failure::check(format!("{} {partition}, offset {offset}: {why}", topic.name))
+    })?;
+    Ok((partition, LoggedDecision { offset, value, decision }))
+}
+
+fn last_seq<B>(decisions: &[LoggedDecision<B>]) -> i64 {
+    decisions.last().map_or(-1, |last| last.decision.header.seq)
+}
+
+/// What the follow decisions prove.
+#[derive(Default)]
+pub(crate) struct FollowProof {
+    pub(crate) findings: Vec<(Partition, Finding)>,
+    /// Pairs of which one follows the other now.
+    pub(crate) pairs: usize,
+    /// Every partition's last sequence number, and what its decisions add up to.
+    partitions: BTreeMap<Partition, (i64, auditor::follows::Report)>,
+}
+
+/// Reads and audits the follow decisions.
+pub(crate) fn prove_follows(log: &LogHandle, schemas: &SchemaBook) -> Result<FollowProof, Failure> {
     let mut partitions: BTreeMap<Partition, Vec<LoggedDecision<FollowBody>>> = BTreeMap::new();
     for record in read_topic(log, FOLLOW_DECISIONS)? {
-        let decision = read_decision(schemas, FOLLOW_DECISIONS, &record.value).map_err(|why| {
-            Failure::check(format!("decision at offset {}: {why}", record.offset))
-        })?;
-        let logged = LoggedDecision { offset: record.offset, value: record.value, decision };
-        partitions.entry(record.partition).or_default().push(logged);
+        let (partition, logged) = logged_decision(schemas, FOLLOW_DECISIONS, record)?;
+        partitions.entry(partition).or_default().push(logged);
     }
-    let mut findings = Vec::new();
-    let mut pairs = 0;
+    let mut proof = FollowProof::default();
     for (partition, decisions) in partitions {
-        let (sets, _, found) = auditor::follows::audit(&decisions);
-        pairs += sets.values().map(std::collections::BTreeSet::len).sum::<usize>();
-        findings.extend(found.into_iter().map(|finding| (partition, finding)));
+        let mut report = auditor::follows::audit(&decisions);
+        proof.pairs += report.pairs();
+        proof.findings.extend(report.findings.drain(..).map(|finding| (partition, finding)));
+        proof.partitions.insert(partition, (last_seq(&decisions), report));
     }
-    Ok((findings, pairs))
+    Ok(proof)
 }
 
 /// Reads and audits the order topics; with `only`, what is about that drop.
@@ -97,11 +114,8 @@ pub(crate) fn prove(
     let mut partitions: BTreeMap<Partition, PartitionRecords> = BTreeMap::new();
     // Decisions first: an intent decided after this is not missing, only later.
     for record in read_topic(log, ORDER_DECISIONS)? {
-        let decision = read_decision(schemas, ORDER_DECISIONS, &record.value).map_err(|why| {
-            Failure::check(format!("decision at offset {}: {why}", record.offset))
-        })?;
-        let logged = LoggedDecision { offset: record.offset, value: record.value, decision };
-        partitions.entry(record.partition).or_default().decisions.push(logged);
+        let (partition, logged) = logged_decision(schemas, ORDER_DECISIONS, record)?;
+        partitions.entry(partition).or_default().decisions.push(logged);
     }
     for record in read_topic(log, ORDER_INTENTS)? {
         let codec = framing::split(&record.value)
@@ -151,8 +165,7 @@ fn audit(partitions: BTreeMap<Partition, PartitionRecords>) -> Proof {
         proof.findings.extend(report.findings.into_iter().map(|finding| (partition, finding)));
         proof.folds.insert(partition, report.fold);
         proof.chains.insert(partition, (report.chain.to_string(), report.intents_from));
-        let last = records.decisions.last().map_or(-1, |last| last.decision.header.seq);
-        proof.seqs.insert(partition, last);
+        proof.seqs.insert(partition, last_seq(&records.decisions));
     }
     proof
 }
@@ -246,64 +259,6 @@ impl Proof {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-
-    /// Compares every store in `data_dir` with the log. One that differs, or that cannot be read, keeps no other from
-    /// being looked at: an operator who moves stores away wants to do it once.
-    pub(crate) fn compare_stores(&self, data_dir: &Path) -> StoresReport {
-        let mut report = StoresReport::default();
-        for partition in self.folds.keys() {
-            let folder = store_folder(data_dir, ProcessorName::Reservations, *partition);
-            if !folder.exists() {
-                continue;
-            }
-            match self.compare_store(&folder, *partition) {
-                Ok(Compared::Equal) => report.equal += 1,
-                Ok(Compared::Behind) => report.behind += 1,
-                Ok(Compared::Differs(how)) => {
-                    report.differences.push(format!("store of partition {partition} is {how}"));
-                }
-                Err(why) => {
-                    report.unreadable.push(format!("store of partition {partition}: {why}"));
-                }
-            }
-        }
-        report
-    }
-
-    fn compare_store(&self, folder: &Path, partition: Partition) -> Result<Compared, StoreError> {
-        let store = RocksStore::open(folder)?;
-        let hash_of_log = || state_hash_of_rows(self.folds[&partition].rows::<StateRow>());
-        let Some(position) = store.position()? else { return Ok(Compared::Behind) };
-        let differs = match position.seq.cmp(&self.seqs[&partition]) {
-            Ordering::Less => return Ok(Compared::Behind),
-            Ordering::Greater => "ahead of the log, which was truncated or replaced",
-            Ordering::Equal if position.link().to_string() != self.chains[&partition].0 => {
-                "of another history"
-            }
-            Ordering::Equal if state_hash(&store)? != hash_of_log()? => "not the fold of the log",
-            Ordering::Equal => return Ok(Compared::Equal),
-        };
-        Ok(Compared::Differs(differs))
-    }
-}
-
-/// The stores of a data folder against the log.
-#[derive(Default)]
-pub(crate) struct StoresReport {
-    /// How many stand at its end and hold what it folds into.
-    pub(crate) equal: u64,
-    /// How many trail: a prefix, not a difference.
-    pub(crate) behind: u64,
-    /// What is wrong with which of the others.
-    pub(crate) differences: Vec<String>,
-    /// Why which of them could not be compared: damaged, or open in another process.
-    pub(crate) unreadable: Vec<String>,
-}
-
-enum Compared {
-    Equal,
-    Behind,
-    Differs(&'static str),
 }
 
 fn first_difference<T: PartialEq + std::fmt::Debug>(expected: &[T], found: &[T]) -> Option<String> {

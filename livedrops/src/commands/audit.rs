@@ -6,13 +6,14 @@ use clickhouse_views::ClickhouseViews;
 use postgres_views::PostgresViews;
 use runtime::SchemaBook;
 use schemas::ids::DropId;
+use schemas::partition::Partition;
 
 use super::all::LogFlags;
 use super::{block_on, print};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;
-use crate::proof::{StoresReport, ViewReport, prove, prove_follows};
+use crate::proof::{StoresReport, ViewReport, compare_stores, prove, prove_follows};
 
 /// How long a view may take to reach the end of the log.
 const VIEW_PATIENCE: Duration = Duration::from_secs(10);
@@ -46,12 +47,14 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     let data_dir = config.data_dir();
     let proving = move || {
         let schemas = SchemaBook::open(log.registry())?;
-        let proof = prove(&log, &schemas, drop)?;
-        let stores = proof.compare_stores(&data_dir);
-        let follows = prove_follows(&log, &schemas)?;
+        let (proof, follows) = (prove(&log, &schemas, drop)?, prove_follows(&log, &schemas)?);
+        let wanted = drop.map(|drop| drop.partition(log.partitions()));
+        let partitions = (0..log.partitions()).map(Partition);
+        let looked_at = partitions.filter(|partition| wanted.is_none_or(|it| it == *partition));
+        let stores = compare_stores(&data_dir, looked_at, &proof, &follows);
         Ok::<_, Failure>((proof, stores, follows))
     };
-    let (proof, stores, (follow_findings, pairs)) =
+    let (proof, stores, follows) =
         tokio::task::spawn_blocking(proving).await.map_err(Failure::check)??;
     for (partition, (chain, intents_from)) in &proof.chains {
         let from = if *intents_from > 0 {
@@ -70,12 +73,14 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
         .findings
         .iter()
         .for_each(|(partition, finding)| print(&format!("FINDING    {partition}: {finding}")));
-    for (partition, finding) in &follow_findings {
+    for (partition, finding) in &follows.findings {
         print(&format!("FINDING    follow partition {partition}: {finding}"));
     }
-    print(&format!("follows    {pairs} pairs, counters = sets, chains verified"));
+    let verified =
+        if follows.findings.is_empty() { ", counters = sets, chains verified" } else { "" };
+    print(&format!("follows    {} pairs{verified}", follows.pairs));
     report_stores(&stores);
-    let mut is_equal = stores.differences.is_empty() && follow_findings.is_empty();
+    let mut is_equal = stores.differences.is_empty() && follows.findings.is_empty();
     if drop.is_none() {
         if let Some(url) = config.0.get("postgres.url") {
             let views = PostgresViews::open(url).await.map_err(Failure::unreachable)?;
@@ -104,8 +109,11 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
 
 fn report_stores(stores: &StoresReport) {
     let StoresReport { equal, behind, differences, unreadable } = stores;
-    let sign = if differences.is_empty() { "=" } else { "≠" };
-    print(&format!("{:<10} {equal} partitions {sign} log", "stores"));
+    let differ = match differences.len() {
+        0 => String::new(),
+        count => format!(", {count} ≠ log"),
+    };
+    print(&format!("stores     {equal} = log{differ}"));
     if *behind > 0 {
         print(&format!(
             "           {behind} more behind: their owners fold the rest when they start"

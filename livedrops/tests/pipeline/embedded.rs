@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use platform::clock::{monotonic, random_uuid};
+use runtime::{Store as _, StoreBatch};
 use serde_json::json;
+use store_rocksdb::RocksStore;
 
 use crate::harness::*;
 
@@ -28,18 +30,18 @@ async fn a_deleted_store_is_rebuilt_from_the_log_and_equals_it() {
     }
     assert_eq!(node.terminate(), Some(0));
     let before = assert_audit(&site, "data", false);
-    assert!(before.contains("stores     4 partitions = log"), "{before}");
+    assert!(before.contains("stores     8 = log"), "{before}");
     assert!(!before.contains("behind"), "{before}");
     site.start("data", false, &["all"]).await.kill();
     let killed = assert_audit(&site, "data", false);
-    assert!(killed.contains("4 more behind"), "each owner's start is in the log alone: {killed}");
+    assert!(killed.contains("8 more behind"), "each owner's start is in the log alone: {killed}");
     std::fs::remove_dir_all(site.path("data/state")).unwrap();
     let node = site.start("data", false, &["all"]).await;
     let (status, body) = node.client("").get(&format!("/drops/{drop}")).await;
     assert_eq!((status, &body["variants"][0]["sold"]), (200, &json!(5)));
     assert_eq!(node.terminate(), Some(0));
     let after = assert_audit(&site, "data", false);
-    assert!(after.contains("stores     4 partitions = log"), "{after}");
+    assert!(after.contains("stores     8 = log"), "{after}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,6 +56,14 @@ async fn stores_of_another_log_refuse_with_exit_code_4_and_say_what_to_do() {
         text.contains("belongs to log") && text.contains("move the store folder away"),
         "{text}"
     );
+}
+
+/// Puts a row that no decision has left into a store.
+fn slip_in_a_row(store: &std::path::Path) {
+    let mut store = RocksStore::open(store).unwrap();
+    let mut batch = StoreBatch::new(store.position().unwrap().unwrap());
+    batch.put(b"nobody has decided this", |value| value.push(1));
+    store.write(batch).unwrap();
 }
 
 /// Their owners refuse to start, so the audit must not call them stores that only trail.
@@ -73,25 +83,40 @@ async fn the_audit_names_every_store_that_is_ahead_of_its_log_and_every_one_it_c
     // As far as its own and as empty, but of another partition.
     copy("data/state/reservations/2", "kept");
     copy("data/state/reservations/3", "data/state/reservations/2");
+    copy("data/state/followers/0", "kept-follows");
+    slip_in_a_row(&site.path("data/state/followers/0"));
     let audit = || {
         let output = site.run("data", false, &["audit"]);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
     let (code, text) = audit();
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("store of partition 2 is of another history"), "{text}");
+    assert!(text.contains("stores     5 = log, 2 ≠ log"), "{text}");
+    assert!(text.contains("store of partition 2 of reservations is of another history"), "{text}");
+    assert!(
+        text.contains("store of partition 0 of followers is not the fold of the log"),
+        "{text}"
+    );
     copy("kept", "data/state/reservations/2");
+    copy("kept-follows", "data/state/followers/0");
     let (code, text) = audit();
     assert_eq!(code, Some(3), "what was read is well: {text}");
-    assert!(text.contains("0 oversold") && text.contains("store of partition 1: "), "{text}");
+    assert!(
+        text.contains("0 oversold") && text.contains("partition 1 of reservations: "),
+        "{text}"
+    );
     copy("log-before", "data/log");
-    let (code, text) = audit();
-    assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("store of partition 1: "), "{text}");
-    for partition in [0, 2, 3] {
-        let named = format!("store of partition {partition} is ahead of the log");
-        assert!(text.contains(&named), "{text}");
-    }
+    let assert_all_ahead = || {
+        let (code, text) = audit();
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains("stores     0 = log, 7 ≠ log"), "{text}");
+        assert!(text.contains("partition 1 of reservations: "), "{text}");
+        assert_eq!(text.matches(" is ahead of the log").count(), 7, "{text}");
+    };
+    assert_all_ahead();
+    // Not a partition of it has a decision.
+    std::fs::remove_dir_all(site.path("data/log")).unwrap();
+    assert_all_ahead();
 }
 
 #[tokio::test(flavor = "multi_thread")]
