@@ -13,7 +13,7 @@ use runtime::{CommittedRecord, SchemaBook, TailStart};
 use schemas::avro::Datum;
 use schemas::follow::FollowBody;
 use schemas::framing;
-use schemas::ids::DropId;
+use schemas::ids::{Chain, DropId};
 use schemas::partition::Partition;
 use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
 use serde::Serialize;
@@ -42,8 +42,8 @@ pub(crate) struct Proof {
     pub(crate) duplicates: usize,
     /// Last link of every partition's chain, and the first retained intent.
     pub(crate) chains: BTreeMap<Partition, (String, i64)>,
-    /// Last sequence number of every partition.
-    pub(crate) seqs: BTreeMap<Partition, i64>,
+    /// Every link of each partition's chain, by sequence number.
+    links: BTreeMap<Partition, Vec<Chain>>,
     tally: clickhouse_views::Tally,
     facts: u64,
 }
@@ -74,8 +74,8 @@ fn logged_decision<B: Datum>(
     Ok((partition, LoggedDecision { offset, value, decision }))
 }
 
-fn last_seq<B>(decisions: &[LoggedDecision<B>]) -> i64 {
-    decisions.last().map_or(-1, |last| last.decision.header.seq)
+fn links<B>(decisions: &[LoggedDecision<B>]) -> Vec<Chain> {
+    decisions.iter().map(|logged| logged.decision.chain).collect()
 }
 
 /// What the follow decisions prove.
@@ -84,8 +84,8 @@ pub(crate) struct FollowProof {
     pub(crate) findings: Vec<(Partition, Finding)>,
     /// Pairs of which one follows the other now.
     pub(crate) pairs: usize,
-    /// Every partition's last sequence number, and what its decisions add up to.
-    partitions: BTreeMap<Partition, (i64, auditor::follows::Report)>,
+    /// Every link of each partition's chain, and what its decisions add up to.
+    partitions: BTreeMap<Partition, (Vec<Chain>, auditor::follows::Report)>,
 }
 
 /// Reads and audits the follow decisions.
@@ -100,7 +100,7 @@ pub(crate) fn prove_follows(log: &LogHandle, schemas: &SchemaBook) -> Result<Fol
         let mut report = auditor::follows::audit(&decisions);
         proof.pairs += report.pairs();
         proof.findings.extend(report.findings.drain(..).map(|finding| (partition, finding)));
-        proof.partitions.insert(partition, (last_seq(&decisions), report));
+        proof.partitions.insert(partition, (links(&decisions), report));
     }
     Ok(proof)
 }
@@ -140,7 +140,7 @@ fn audit(partitions: BTreeMap<Partition, PartitionRecords>) -> Proof {
         undecided: 0,
         duplicates: 0,
         chains: BTreeMap::new(),
-        seqs: BTreeMap::new(),
+        links: BTreeMap::new(),
         tally: BTreeMap::new(),
         facts: 0,
     };
@@ -165,7 +165,7 @@ fn audit(partitions: BTreeMap<Partition, PartitionRecords>) -> Proof {
         proof.findings.extend(report.findings.into_iter().map(|finding| (partition, finding)));
         proof.folds.insert(partition, report.fold);
         proof.chains.insert(partition, (report.chain.to_string(), report.intents_from));
-        proof.seqs.insert(partition, last_seq(&records.decisions));
+        proof.links.insert(partition, links(&records.decisions));
     }
     proof
 }
@@ -217,8 +217,11 @@ impl Proof {
         let started = platform::clock::monotonic();
         loop {
             let at = views.positions(ORDER_DECISIONS.name).await.map_err(Failure::unreachable)?;
-            let behind = self.seqs.iter().find(|(partition, seq)| {
-                at.get(partition).map_or(-1, |position| position.seq) < **seq
+            let last_seqs = self.links.iter().map(|(partition, links)| {
+                (partition, i64::try_from(links.len()).expect("links fit into memory") - 1)
+            });
+            let behind = last_seqs.clone().find(|(partition, seq)| {
+                at.get(partition).map_or(-1, |position| position.seq) < *seq
             });
             let Some((partition, seq)) = behind else { break };
             if started.elapsed() > patience {

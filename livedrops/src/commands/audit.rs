@@ -6,7 +6,6 @@ use clickhouse_views::ClickhouseViews;
 use postgres_views::PostgresViews;
 use runtime::SchemaBook;
 use schemas::ids::DropId;
-use schemas::partition::Partition;
 
 use super::all::LogFlags;
 use super::{block_on, print};
@@ -48,10 +47,9 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     let proving = move || {
         let schemas = SchemaBook::open(log.registry())?;
         let (proof, follows) = (prove(&log, &schemas, drop)?, prove_follows(&log, &schemas)?);
-        let wanted = drop.map(|drop| drop.partition(log.partitions()));
-        let partitions = (0..log.partitions()).map(Partition);
-        let looked_at = partitions.filter(|partition| wanted.is_none_or(|it| it == *partition));
-        let stores = compare_stores(&data_dir, looked_at, &proof, &follows);
+        let partitions = log.partitions();
+        let only = drop.map(|drop| drop.partition(partitions));
+        let stores = compare_stores(&data_dir, (partitions, only), &proof, &follows);
         Ok::<_, Failure>((proof, stores, follows))
     };
     let (proof, stores, follows) =
