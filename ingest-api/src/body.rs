@@ -9,6 +9,12 @@ use serde::de::DeserializeOwned;
 use crate::app::AppState;
 use crate::problem::{Problem, Retry};
 
+/// Whether a text has so many characters at the most, at least one, and none that nobody can see or print. Postgres keeps
+/// no NUL: one that got into the log would stop its view.
+pub(crate) fn is_text(text: &str, characters_max: usize) -> bool {
+    (1..=characters_max).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
 /// Largest body.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// Longest idempotency key.

@@ -14,7 +14,7 @@ use crate::app::AppState;
 use crate::auth::Caller;
 use crate::body::{StrictJson, idempotency_key};
 use crate::order_reads::order_id;
-use crate::orders::{is_payment_method, new_intent_id};
+use crate::orders::{PAYMENT_METHOD_FAULT, is_payment_method, new_intent_id};
 use crate::problem::Problem;
 use crate::views::{OrderView, now};
 use crate::waiting::{answer_order, pending_order, take};
@@ -91,7 +91,7 @@ pub(crate) async fn pay(
 ) -> Result<Response, Problem> {
     let order = order_id(&order)?;
     if !is_payment_method(&request.payment_method_id) {
-        return Err(Problem::field("paymentMethodId", "must be 1 to 255 characters"));
+        return Err(Problem::field("paymentMethodId", PAYMENT_METHOD_FAULT));
     }
     let payment = PayOrder { order_id: order, payment_method: Some(request.payment_method_id) };
     let intent = OrderIntent {

@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use schemas::ids::{DropId, Hash, IntentId, OrderId, VariantId};
-use schemas::limits::{LINES_MAX, QUANTITY_MAX};
+use schemas::limits::{LINES_MAX, PAYMENT_METHOD_CHARACTERS_MAX, QUANTITY_MAX};
 use schemas::order::{IfSoldOut, OrderIntent, OrderIntentKind, OrderLine, PlaceOrder};
 use schemas::units::{Millis, Money};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::AppState;
 use crate::auth::Caller;
-use crate::body::{StrictJson, idempotency_key};
+use crate::body::{StrictJson, idempotency_key, is_text};
 use crate::problem::{FieldError, Problem};
 use crate::views::{OrderView, now};
 use crate::waiting::{answer_order, pending_order, take, too_early};
@@ -124,7 +124,7 @@ fn summed_lines(drop: DropId, request: &OrderRequest) -> Result<Vec<OrderLine>, 
         }
     }
     if request.payment_method_id.as_ref().is_some_and(|id| !is_payment_method(id)) {
-        fault("paymentMethodId".into(), "must be 1 to 255 characters");
+        fault("paymentMethodId".into(), PAYMENT_METHOD_FAULT);
     }
     if let Some(total) = &request.expected_total
         && (total.amount.0 < 0 || total.currency.len() != 3)
@@ -202,5 +202,8 @@ pub(crate) fn new_intent_id() -> IntentId {
 
 /// An opaque reference of a length that anybody needs.
 pub(crate) fn is_payment_method(id: &str) -> bool {
-    (1..=255).contains(&id.chars().count())
+    is_text(id, PAYMENT_METHOD_CHARACTERS_MAX)
 }
+
+pub(crate) const PAYMENT_METHOD_FAULT: &str =
+    "must be 1 to 255 characters, none of them a control character";

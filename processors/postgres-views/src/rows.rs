@@ -76,7 +76,7 @@ pub(crate) async fn put_drops(
     .bind(column(&rows, |row| Uuid::from(row.drop_id)))
     .bind(column(&rows, |row| Uuid::from(row.creator_id)))
     .bind(column(&rows, |row| Uuid::from(row.product_id)))
-    .bind(column(&rows, |row| row.title.clone()))
+    .bind(column(&rows, |row| storable(&row.title)))
     .bind(column(&rows, |row| row.status.as_str()))
     .bind(column(&rows, |row| row.starts_at.0))
     .bind(column(&rows, |row| row.ends_at.0))
@@ -148,7 +148,7 @@ async fn name_variants(
         )
         .bind(Uuid::from(drop.drop_id))
         .bind(variants.iter().map(|v| Uuid::from_bytes(v.variant_id.0)).collect::<Vec<_>>())
-        .bind(variants.iter().map(|v| v.name.clone()).collect::<Vec<_>>())
+        .bind(variants.iter().map(|v| storable(&v.name)).collect::<Vec<_>>())
         .bind(variants.iter().map(|v| v.price.0).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
@@ -206,8 +206,15 @@ fn lines_json(row: &OrderRow) -> String {
     json(&lines.collect::<Vec<_>>())
 }
 
+/// As JSON that Postgres keeps; see [`storable`].
 fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("plain data has a JSON form")
+    let text = serde_json::to_string(value).expect("plain data has a JSON form");
+    if text.contains("\\u0000") { text.replace("\\u0000", "\\ufffd") } else { text }
+}
+
+/// A text as Postgres keeps it: it refuses NUL, and a record that is in the log would stop the view for ever.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// Lines never change after an order's first decision.
@@ -245,7 +252,7 @@ pub(crate) async fn put_orders(
     .bind(column(&rows, |row| row.reason.map(schemas::order::Reason::as_str)))
     .bind(column(&rows, |row| row.currency.to_string()))
     .bind(column(&rows, |row| row.total.0))
-    .bind(column(&rows, |row| row.payment_method.clone()))
+    .bind(column(&rows, |row| row.payment_method.as_deref().map(storable)))
     .bind(column(&rows, |row| row.version))
     .bind(column(&rows, |row| row.created_at.0))
     .bind(column(&rows, |row| row.decided_at.0))
@@ -295,4 +302,16 @@ pub(crate) async fn put_follows(
     .execute(&mut *connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_postgres_refuses_of_a_text_is_replaced_so_that_no_record_can_stop_the_view() {
+        assert_eq!(storable("pm\0_1"), "pm\u{fffd}_1");
+        assert_eq!(json(&["a\0", "b"]), r#"["a\ufffd","b"]"#);
+        assert_eq!(json(&["a", "b\n"]), r#"["a","b\n"]"#);
+    }
 }
