@@ -76,7 +76,7 @@ pub(crate) async fn read(
     let deadline =
         tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.cast_unsigned());
     loop {
-        let (changed, seen) = state.window.watch_order(order);
+        let (watch, seen) = state.window.watch_order(order);
         // Asked before the archive is read: what was passed by then must be in it.
         let passed = query.after.is_none_or(|after| {
             state.window.order_progress.has_passed(after.partition, after.offset)
@@ -88,23 +88,20 @@ pub(crate) async fn read(
         match found {
             // A row from before `after` is not yet what the client wrote.
             Found::Row(row) if (passed && is_new(&row)) || is_late => {
-                state.window.forget_order_waiters(order);
                 return show(&state, &caller, &row);
             }
-            Found::Refused(refusal) => {
-                state.window.forget_order_waiters(order);
+            // One from before `after` may be of an earlier try with the same key.
+            Found::Refused(refusal) if passed => {
                 return show_refused(&caller, order, &refusal);
             }
             Found::Nothing if passed && (is_late || query.after.is_some()) => {
-                state.window.forget_order_waiters(order);
                 return Err(unknown_order());
             }
-            Found::Nothing if is_late => {
-                state.window.forget_order_waiters(order);
+            Found::Nothing | Found::Refused(_) if is_late => {
                 let body = json!({"id": order.to_string(), "status": "PENDING", "serverTime": rfc3339(now())});
                 return Ok(Json(body).into_response());
             }
-            Found::Row(_) | Found::Nothing => {}
+            Found::Row(_) | Found::Refused(_) | Found::Nothing => {}
         }
         let passing = async {
             match query.after.filter(|_| !passed) {
@@ -115,7 +112,7 @@ pub(crate) async fn read(
             }
         };
         tokio::select! {
-            _ = changed => {}
+            () = watch.changed() => {}
             () = passing => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
@@ -201,7 +198,6 @@ pub(crate) async fn events(
             .map_err(|_| Problem::field("Last-Event-ID", "is not an id this stream has given"))?,
     };
     let (_, seen) = state.window.watch_order(order);
-    state.window.forget_order_waiters(order);
     if let Found::Row(row) = find(&state, order, seen).await? {
         if !may_see(&state, &caller, &row) {
             return Err(unknown_order());

@@ -77,7 +77,7 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
             return Some((Ok(event), at));
         }
         // Registered before reading: a change between the two still wakes us.
-        let (changed, seen) = at.state.window.watch_order(at.order);
+        let (watch, seen) = at.state.window.watch_order(at.order);
         let settled_at = match &seen {
             Some(crate::window::OrderSeen::Row { versions }) => {
                 versions.last().filter(|row| is_settled(row)).map(|row| row.version)
@@ -99,7 +99,7 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
             let pending = json!({"id": at.order.to_string(), "status": "PENDING"});
             return Some((Ok(json_event("PENDING", pending)), at));
         }
-        drop(changed.await);
+        watch.changed().await;
     }
 }
 

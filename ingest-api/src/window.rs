@@ -3,6 +3,9 @@
 //! One thread tails each decisions topic (`read_committed`) and applies record after record; handlers read and
 //! wait. Registering comes before reading, so no wake-up is lost between the two.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +14,7 @@ use rustc_hash::FxHashMap;
 use schemas::decision::{Decision, Outcome};
 use schemas::follow::{FollowBody, FollowRow};
 use schemas::ids::{CreatorId, DropId, IntentId, OrderId, UserId};
-use schemas::order::{DropEventKind, DropStatus, OrderBody, OrderRow, Refusal};
+use schemas::order::{DropEventKind, DropStatus, OrderBody, OrderRow, Reason, Refusal};
 use schemas::partition::Partition;
 use schemas::units::Millis;
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -117,6 +120,34 @@ pub struct Window {
     pub(crate) follow_progress: Progress,
 }
 
+/// Waits for the next change of an order. Whether it comes or the client hangs up before, made-up ids leave nothing behind.
+pub(crate) struct OrderWatch {
+    window: Arc<Window>,
+    order: OrderId,
+    changed: Option<oneshot::Receiver<()>>,
+}
+
+impl OrderWatch {
+    pub(crate) async fn changed(mut self) {
+        if let Some(changed) = &mut self.changed {
+            drop_result(changed.await);
+        }
+    }
+}
+
+impl Drop for OrderWatch {
+    fn drop(&mut self) {
+        self.changed = None; // closed before it is looked for
+        let mut state = lock(&self.window.state);
+        if let Some(waiters) = state.order_waiters.get_mut(&self.order) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                state.order_waiters.remove(&self.order);
+            }
+        }
+    }
+}
+
 impl std::fmt::Debug for Window {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Window").finish_non_exhaustive()
@@ -169,25 +200,12 @@ impl Window {
     }
 
     /// Registers for the next change of an order, then reads it.
-    pub(crate) fn watch_order(&self, order: OrderId) -> (oneshot::Receiver<()>, Option<OrderSeen>) {
+    pub(crate) fn watch_order(self: &Arc<Self>, order: OrderId) -> (OrderWatch, Option<OrderSeen>) {
         let (sender, receiver) = oneshot::channel();
         let mut state = lock(&self.state);
-        let waiters = state.order_waiters.entry(order).or_default();
-        waiters.retain(|waiter| !waiter.is_closed());
-        waiters.push(sender);
+        state.order_waiters.entry(order).or_default().push(sender);
         let seen = state.orders.get(&order).cloned();
-        (receiver, seen)
-    }
-
-    /// Forgets waiters of an order that have gone, so that made-up ids leave nothing behind.
-    pub(crate) fn forget_order_waiters(&self, order: OrderId) {
-        let mut state = lock(&self.state);
-        if let Some(waiters) = state.order_waiters.get_mut(&order) {
-            waiters.retain(|waiter| !waiter.is_closed());
-            if waiters.is_empty() {
-                state.order_waiters.remove(&order);
-            }
-        }
+        (OrderWatch { window: self.clone(), order, changed: Some(receiver) }, seen)
     }
 
     /// A drop as this node knows it, with its coming changes.
@@ -303,8 +321,13 @@ impl State {
             self.note_order(row.order_id, OrderSeen::Row { versions: vec![row.clone()] });
             woken.extend(self.order_waiters.remove(&row.order_id).into_iter().flatten());
         }
-        let keyless =
-            body.refusal.as_ref().filter(|_| body.orders.is_empty() && body.answer.is_none());
+        // Of an order that was refused and not kept. A command that was refused names an order too, which may be another
+        // buyer's and is as it was.
+        let is_of_a_place =
+            |reason| matches!(reason, Reason::UnknownDrop | Reason::Archived | Reason::NotOpen);
+        let keyless = body.refusal.as_ref().filter(|refusal| {
+            body.orders.is_empty() && body.answer.is_none() && is_of_a_place(refusal.reason)
+        });
         if let Some((refusal, order)) = keyless.and_then(|r| Some((r, r.order_id?)))
             && decision.outcome == Outcome::Refused
             && !matches!(self.orders.get(&order), Some(OrderSeen::Row { .. }))
