@@ -115,7 +115,8 @@ impl Node {
         // First: partitions recover while the views connect.
         self.start_owners(config, roles).await?;
         self.threads.push(self.supervise()?);
-        if let Some(url) = config.0.get("postgres.url") {
+        // Not for owners: they sell while every view is away.
+        if let Some(url) = config.0.get("postgres.url").filter(|_| roles.api || roles.postgres) {
             let views = PostgresViews::connect(url).await.map_err(Failure::unreachable)?;
             self.postgres = Some(Arc::new(views));
         }

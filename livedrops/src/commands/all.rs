@@ -7,7 +7,7 @@ use std::time::Duration;
 use platform::telemetry::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{block_on, print};
+use super::{block_on, print, raise_open_files};
 use crate::config::{Config, LogKind};
 use crate::failure::Failure;
 use crate::node::{Node, Roles};
@@ -150,6 +150,7 @@ fn serve(config: &Config, roles: &Roles) -> Result<(), Failure> {
         Some(_) => return Err(Failure::usage("log.format", "must be `text` or `json`")),
     };
     telemetry::init_logs(format, "info");
+    raise_open_files();
     let metrics = telemetry::init_metrics();
     block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::unreachable)?;

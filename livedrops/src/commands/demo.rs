@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use super::all::LogFlags;
 use super::keys::{self, Minter};
-use super::load::{LoadReport, raise_open_files};
+use super::load::LoadReport;
 use super::provider::RateFlags;
-use super::{block_on, print};
+use super::{block_on, print, raise_open_files};
 use crate::config::{Config, LogKind};
 use crate::failure::Failure;
 use crate::log_handle::LogHandle;

@@ -85,7 +85,7 @@ impl Load {
     pub(crate) fn run(self, config: &Config) -> Result<(), Failure> {
         let minter = Minter::new(&config.signing_key()?)?;
         let targets = self.url.split(',').map(Target::parse).collect::<Result<Vec<_>, _>>()?;
-        raise_open_files();
+        super::raise_open_files();
         if let Some(connections) = self.connections {
             return self.sustain(&minter, &targets, connections);
         }
@@ -269,14 +269,4 @@ async fn ask_pooled(
         idle.push((which, connection));
     }
     Some(reply)
-}
-
-/// One socket per buyer needs more open files than the usual 1,024.
-pub(crate) fn raise_open_files() {
-    if let Ok((soft, hard)) = rlimit::Resource::NOFILE.get()
-        && soft < hard
-        && let Err(error) = rlimit::Resource::NOFILE.set(hard, hard)
-    {
-        tracing::warn!(%error, "the limit of open files stays at {soft}");
-    }
 }
