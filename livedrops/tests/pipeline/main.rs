@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod embedded;
+mod fencing;
 mod harness;
 mod http;
 mod kafka;

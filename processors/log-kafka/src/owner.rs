@@ -31,6 +31,8 @@ use transactions::{Context, DecisionProducer, Transactions, classify};
 
 /// Transactions that take longer are aborted by the coordinator; readers wait as long at most.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of one read: an intent may have a quarter of a megabyte, a decision 64 rows.
+const READ_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// How long the markers of a transaction usually take.
 const MARKER_DELAY: Millis = Millis(4);
 
@@ -39,6 +41,28 @@ struct Writer {
     transactions: Transactions,
     /// When its last transaction was committed; its markers follow a little later.
     committed_at: Millis,
+}
+
+/// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before the markers of
+/// its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka), and the other id has no
+/// markers outstanding. Both are fenced before recovery reads to the end.
+///
+/// A pair that was just made begins with the first id, which is also fenced first. Of two owners that fence at the same
+/// time each may hold one id, and only who holds the first one commits anything.
+struct Writers {
+    pair: [Writer; 2],
+    turn: usize,
+}
+
+impl Writers {
+    fn current(&self) -> &Writer {
+        &self.pair[self.turn]
+    }
+
+    fn committed(&mut self, at: Millis) {
+        self.pair[self.turn].committed_at = at;
+        self.turn = (self.turn + 1) % self.pair.len();
+    }
 }
 
 /// `intents[p]` and `decisions[p]` in the hands of one owner.
@@ -55,11 +79,7 @@ pub struct OwnedPartition {
     intents: Option<Intents>,
     /// Has the reader while it takes a backlog's next intents from the client.
     reading: Worker<Intents>,
-    /// Two transactional ids, used in turn and strictly one after the other: a transaction that is begun before
-    /// the markers of its predecessor are written is turned away and retried after 20 ms (fixed in librdkafka),
-    /// and the other id has no markers outstanding. Both are fenced before recovery reads to the end.
-    writers: Option<[Writer; 2]>,
-    turn: usize,
+    writers: Option<Writers>,
     /// Decisions of the transaction that is not committed yet.
     submitted: usize,
     /// Until when the next transaction may wait for more intents.
@@ -108,7 +128,6 @@ impl OwnedPartition {
             appender,
             reading: Worker::named("log-reader"),
             writers: None,
-            turn: 0,
             submitted: 0,
             gathering_until: Millis(0),
             deliveries: Context::default(),
@@ -140,14 +159,12 @@ impl OwnedPartition {
     }
 
     fn writer(&self) -> Result<&Writer, LogError> {
-        match &self.writers {
-            Some(writers) => Ok(&writers[self.turn]),
-            None => Err(LogError::Recover("no producer".into())),
-        }
+        let writers = self.writers.as_ref();
+        writers.map(Writers::current).ok_or_else(|| LogError::Recover("no producer".into()))
     }
 
     /// Creates the producers, then fences with each: all that an earlier owner did is decided when this returns.
-    fn create_writers(&self) -> Result<[Writer; 2], LogError> {
+    fn create_writers(&self) -> Result<Writers, LogError> {
         let create = |writer| -> Result<Writer, LogError> {
             let producer = self.create_producer(writer).map_err(unreachable)?;
             let transactions = Transactions {
@@ -159,14 +176,14 @@ impl OwnedPartition {
             };
             Ok(Writer { transactions, committed_at: Millis(0) })
         };
-        let writers = [create(0)?, create(1)?];
-        for writer in &writers {
+        let pair = [create(0)?, create(1)?];
+        for writer in &pair {
             let producer = &writer.transactions.producer;
             connect(producer, self.topology.decisions)?;
             let fenced = producer.init_transactions(Duration::from_secs(30));
             fenced.map_err(|error| classify(&error))?;
         }
-        Ok(writers)
+        Ok(Writers { pair, turn: 0 })
     }
 
     fn now(&self) -> Millis {
@@ -329,8 +346,7 @@ impl Log for OwnedPartition {
         let now = self.now();
         self.gathering_until = now.after(gathering_after(self.submitted));
         if let Some(writers) = &mut self.writers {
-            writers[self.turn].committed_at = now;
-            self.turn = (self.turn + 1) % writers.len();
+            writers.committed(now);
         }
         Ok(next)
     }

@@ -47,20 +47,21 @@ impl ProducerContext for Context {
 /// because a transaction is never aborted, only fenced. Dozens of idle threads would poll for nothing.
 pub(super) type DecisionProducer = BaseProducer<Context>;
 
+fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced)
+}
+
 /// What an error of the transactional producer asks for.
 pub(super) fn classify(error: &KafkaError) -> LogError {
     let text = error.to_string();
-    let fenced = |code: RDKafkaErrorCode| {
-        matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced)
-    };
     match error {
-        KafkaError::Transaction(transaction) if fenced(transaction.code()) => {
+        KafkaError::Transaction(transaction) if is_fenced(transaction.code()) => {
             LogError::Fenced(text)
         }
         KafkaError::Transaction(transaction) if transaction.is_retriable() => {
             LogError::Unreachable(text)
         }
-        other if other.rdkafka_error_code().is_some_and(fenced) => LogError::Fenced(text),
+        other if other.rdkafka_error_code().is_some_and(is_fenced) => LogError::Fenced(text),
         _ => LogError::Recover(text),
     }
 }
@@ -78,7 +79,7 @@ pub(super) struct Transactions {
 impl Transactions {
     /// Begins a transaction and hands every record to the client.
     pub(super) fn send(&self, decisions: &[OutgoingDecision]) -> Result<(), LogError> {
-        self.producer.begin_transaction().map_err(|error| classify(&error))?;
+        self.producer.begin_transaction().map_err(|error| self.fence_or(classify(&error)))?;
         // One for all: the client would ask the clock for every record.
         let sent_at = (self.clock)();
         for decision in decisions {
@@ -96,7 +97,7 @@ impl Transactions {
                         self.producer.poll(Duration::ZERO);
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    Err((error, _)) => return Err(classify(&error)),
+                    Err((error, _)) => return Err(self.fence_or(classify(&error))),
                 }
             }
         }
@@ -110,7 +111,7 @@ impl Transactions {
         match self.producer.commit_transaction(Timeout::Never) {
             Ok(()) => Ok(self.deliveries.0.last_offset.load(Ordering::Relaxed) + 1),
             // Unknown or not committed: the next fence and the log itself tell.
-            Err(error) => Err(match classify(&error) {
+            Err(error) => Err(match self.fence_or(classify(&error)) {
                 LogError::Unreachable(why) => LogError::Recover(why),
                 other => other,
             }),
@@ -129,7 +130,19 @@ impl Transactions {
         }
         match self.deliveries.0.failed.load(Ordering::Relaxed) {
             0 => Ok(()),
-            failed => Err(LogError::Recover(format!("{failed} records were not delivered"))),
+            failed => {
+                let why = format!("{failed} records were not delivered");
+                Err(self.fence_or(LogError::Recover(why)))
+            }
+        }
+    }
+
+    /// A fence, where there is one behind an error: it mostly shows as a record that is not delivered. Whoever took it for
+    /// a failure would recover, and fence the new owner.
+    fn fence_or(&self, error: LogError) -> LogError {
+        match self.producer.client().fatal_error() {
+            Some((code, why)) if is_fenced(code) => LogError::Fenced(why),
+            _ => error,
         }
     }
 }
