@@ -9,10 +9,11 @@ use rdkafka::message::Message;
 use runtime::{DecisionRecord, LogError};
 use schemas::partition::Partition;
 use schemas::topics::Topic;
+use schemas::units::Millis;
 
 use crate::{KafkaSettings, Reader, Watermarks, close_aside};
 
-use super::{assign, consumer_error, range, unreachable};
+use super::{READ_BYTES_MAX, TRANSACTION_TIMEOUT, assign, consumer_error, range, unreachable};
 
 /// Decisions returned by one read.
 const READ_RECORDS_MAX: usize = 10_000;
@@ -34,6 +35,8 @@ pub(super) struct Decisions {
     end: i64,
     /// Whether an owner reads, which has fenced and is in a hurry.
     is_recovery: bool,
+    /// Since when older transactions have been open.
+    waiting_since: Option<Millis>,
     /// Looks of a standby since there was something to read.
     idle_looks: u32,
 }
@@ -45,8 +48,18 @@ impl Decisions {
         topic: Topic,
         partition: Partition,
     ) -> Self {
-        let (reader, at, end, is_recovery, idle_looks) = (None, None, 0, false, 0);
-        Self { settings, watermarks, topic, partition, reader, at, end, is_recovery, idle_looks }
+        Self {
+            settings,
+            watermarks,
+            topic,
+            partition,
+            reader: None,
+            at: None,
+            end: 0,
+            is_recovery: false,
+            waiting_since: None,
+            idle_looks: 0,
+        }
     }
 
     /// Up to the high watermark.
@@ -84,8 +97,9 @@ impl Decisions {
         if self.at != Some(from) {
             // The fence has decided every older transaction, but its markers may still be on their way.
             if self.stable_range()?.end < self.end {
-                return Ok(None);
+                return self.wait_for_markers().map(|()| None);
             }
+            self.waiting_since = None;
             let reader = match self.reader.take() {
                 Some(reader) => Ok(reader),
                 None if self.is_recovery => self.settings.recovery_reader(),
@@ -98,17 +112,33 @@ impl Decisions {
         Ok(self.reader.as_ref())
     }
 
+    /// Pauses. A transaction that its coordinator has forgotten ends never, and an owner has to be able to.
+    fn wait_for_markers(&mut self) -> Result<(), LogError> {
+        let now = (self.settings.clock)();
+        let waited = now.since(*self.waiting_since.get_or_insert(now));
+        if u128::try_from(waited.0).is_ok_and(|waited| waited > 2 * TRANSACTION_TIMEOUT.as_millis())
+        {
+            self.waiting_since = None;
+            let why = "a transaction stays open: look for a hanging one with kafka-transactions.sh";
+            return Err(LogError::Unreachable(format!(
+                "{} {}: {why}",
+                self.topic.name, self.partition
+            )));
+        }
+        std::thread::sleep(MARKERS_PAUSE);
+        Ok(())
+    }
+
     /// See [`runtime::Log::read_decisions`].
     pub(super) fn read(&mut self, from: i64) -> Result<(Vec<DecisionRecord>, i64), LogError> {
         let end = self.end;
         let is_checked = self.at != Some(from);
         let Some(reader) = self.standing_at(from)? else {
-            std::thread::sleep(MARKERS_PAUSE);
             return Ok((Vec::new(), from));
         };
         let mut records = Vec::new();
-        let mut next = from;
-        while records.len() < READ_RECORDS_MAX && next < end {
+        let (mut next, mut bytes) = (from, 0);
+        while records.len() < READ_RECORDS_MAX && bytes < READ_BYTES_MAX && next < end {
             match reader.poll(READ_WAIT) {
                 None => return Err(LogError::Unreachable("no decisions within 10 s".into())),
                 // Markers at the end have no message of their own: there is nothing but them if the leader that has just
@@ -124,6 +154,7 @@ impl Decisions {
                 Some(Ok(message)) => {
                     next = message.offset() + 1;
                     let value = message.payload().unwrap_or_default().to_vec();
+                    bytes += value.len();
                     records.push(DecisionRecord { offset: message.offset(), value });
                 }
             }

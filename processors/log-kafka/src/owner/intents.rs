@@ -10,10 +10,7 @@ use schemas::units::Millis;
 
 use crate::Reader;
 
-use super::consumer_error;
-
-/// Of one read: an intent may have a quarter of a megabyte.
-const READ_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+use super::{READ_BYTES_MAX, consumer_error};
 
 /// For so many decisions of the last transaction the next one waits a millisecond for more.
 const DECISIONS_PER_GATHERED_MS: usize = 8;
