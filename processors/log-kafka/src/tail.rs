@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{CommittedRecord, Tail, TailError, TailStart};
 use schemas::partition::Partition;
@@ -20,6 +20,8 @@ pub struct KafkaTail {
     topic: Topic,
     positions: Vec<(Partition, i64)>,
     at_end: BTreeSet<Partition>,
+    /// Met behind records that were taken.
+    failed: Option<TailError>,
 }
 
 impl std::fmt::Debug for KafkaTail {
@@ -65,13 +67,7 @@ impl KafkaTail {
                 .map_err(unreachable)?;
         }
         consumer.assign(&list).map_err(unreachable)?;
-        Ok(Self { consumer, topic, positions, at_end: BTreeSet::new() })
-    }
-
-    fn move_to(&mut self, partition: Partition, position: i64) {
-        if let Some(slot) = self.positions.iter_mut().find(|(known, _)| *known == partition) {
-            slot.1 = slot.1.max(position);
-        }
+        Ok(Self { consumer, topic, positions, at_end: BTreeSet::new(), failed: None })
     }
 
     fn end_of(&self, partition: Partition) -> Result<i64, TailError> {
@@ -91,35 +87,24 @@ impl Tail for KafkaTail {
         timeout: Duration,
         records_max: usize,
     ) -> Result<Vec<CommittedRecord>, TailError> {
-        let mut records = Vec::new();
-        let mut wait = timeout;
-        while records.len() < records_max {
-            let record = match self.consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    let append_time = match message.timestamp() {
-                        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => {
-                            Millis(time)
-                        }
-                        Timestamp::NotAvailable => Millis(0),
-                    };
-                    CommittedRecord {
-                        partition: partition_of(message.partition()),
-                        offset: message.offset(),
-                        append_time,
-                        value: message.payload().unwrap_or_default().to_vec(),
+        let Self { consumer, at_end, failed, positions, .. } = self;
+        let records = before_error(failed, records_max, |taken| {
+            loop {
+                let wait = if taken == 0 { timeout } else { Duration::ZERO };
+                match consumer.poll(wait)? {
+                    Ok(message) => {
+                        at_end.remove(&partition_of(message.partition()));
+                        break Some(Ok(committed_record(&message)));
                     }
+                    Err(KafkaError::PartitionEOF(partition)) => {
+                        at_end.insert(partition_of(partition));
+                    }
+                    Err(error) => break Some(Err(tail_error(&error))),
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.at_end.insert(partition_of(partition));
-                    continue;
-                }
-                Some(Err(error)) => return Err(tail_error(&error)),
-            };
-            self.at_end.remove(&record.partition);
-            self.move_to(record.partition, record.offset + 1);
-            records.push(record);
-            wait = Duration::ZERO;
+            }
+        })?;
+        for record in &records {
+            move_to(positions, record.partition, record.offset + 1);
         }
         Ok(records)
     }
@@ -133,9 +118,53 @@ impl Tail for KafkaTail {
         // Markers at the end have no message that would carry the position past them.
         for partition in std::mem::take(&mut self.at_end) {
             let end = self.end_of(partition)?;
-            self.move_to(partition, end);
+            move_to(&mut self.positions, partition, end);
         }
         Ok(self.positions.clone())
+    }
+}
+
+/// Up to the first error. Where records lie before it, the client stands past them: they are handed over, and the error is
+/// told by the next call. Whoever went on without them would miss decisions for ever.
+fn before_error<T>(
+    failed: &mut Option<TailError>,
+    records_max: usize,
+    mut next: impl FnMut(usize) -> Option<Result<T, TailError>>,
+) -> Result<Vec<T>, TailError> {
+    if let Some(error) = failed.take() {
+        return Err(error);
+    }
+    let mut records = Vec::new();
+    while records.len() < records_max {
+        match next(records.len()) {
+            None => break,
+            Some(Ok(record)) => records.push(record),
+            Some(Err(error)) if records.is_empty() => return Err(error),
+            Some(Err(error)) => {
+                *failed = Some(error);
+                break;
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn committed_record(message: &BorrowedMessage<'_>) -> CommittedRecord {
+    let append_time = match message.timestamp() {
+        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
+        Timestamp::NotAvailable => Millis(0),
+    };
+    CommittedRecord {
+        partition: partition_of(message.partition()),
+        offset: message.offset(),
+        append_time,
+        value: message.payload().unwrap_or_default().to_vec(),
+    }
+}
+
+fn move_to(positions: &mut [(Partition, i64)], partition: Partition, position: i64) {
+    if let Some(slot) = positions.iter_mut().find(|(known, _)| *known == partition) {
+        slot.1 = slot.1.max(position);
     }
 }
 
@@ -182,5 +211,29 @@ fn tail_error(error: &KafkaError) -> TailError {
             TailError::Truncated(error.to_string())
         }
         _ => unreachable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_before_an_error_are_handed_over_and_the_error_comes_next() {
+        let error = TailError::Unreachable("a broker is gone".into());
+        let mut events =
+            [Some(Ok(1)), Some(Ok(2)), Some(Err(error.clone())), Some(Ok(3)), None].into_iter();
+        let (mut failed, mut taken) = (None, Vec::new());
+        let mut poll = || {
+            before_error(&mut failed, 10, |count| {
+                taken.push(count);
+                events.next().flatten()
+            })
+        };
+        assert_eq!(poll(), Ok(vec![1, 2]));
+        assert_eq!(poll(), Err(error));
+        assert_eq!(poll(), Ok(vec![3]));
+        assert_eq!(poll(), Ok(vec![]));
+        assert_eq!(taken, [0, 1, 2, 0, 1, 0], "the first of each call may be waited for");
     }
 }

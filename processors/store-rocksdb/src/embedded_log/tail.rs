@@ -143,19 +143,18 @@ impl EmbeddedTail {
             if *position >= until || room == 0 {
                 continue;
             }
-            let (more, next) = self
-                .log
-                .read_committed(
-                    self.topic,
-                    *partition,
-                    *position,
-                    until,
-                    room,
-                    ReadOptions::default(),
-                )
-                .map_err(TailError::Unreachable)?;
-            records.extend(more);
-            *position = next;
+            let options = ReadOptions::default();
+            let read =
+                self.log.read_committed(self.topic, *partition, *position, until, room, options);
+            match read {
+                Ok((more, next)) => {
+                    records.extend(more);
+                    *position = next;
+                }
+                // What was read of other partitions is past their positions: the next read meets the error again.
+                Err(_) if !records.is_empty() => break,
+                Err(why) => return Err(TailError::Unreachable(why)),
+            }
         }
         Ok(records)
     }
