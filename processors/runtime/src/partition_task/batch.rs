@@ -340,7 +340,9 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         let Ticks { last, outstanding, interval } = self.ticks;
         // An outstanding tick may have got lost on its way: after the longest interval another one goes.
         let pause = if outstanding { TICK_INTERVAL_MAX } else { interval };
-        if let Some(next) = last.map(|last| last.after(pause)).filter(|next| now < *next) {
+        let next = last.map(|last| last.after(pause));
+        // Further away than the pause: somebody has set the clock.
+        if let Some(next) = next.filter(|next| (Millis(1)..=pause).contains(&next.since(now))) {
             return Ok(Wake::OnIntents { until: Some(next) });
         }
         let mut value = Vec::new();

@@ -100,6 +100,21 @@ fn a_broker_that_is_away_loses_nothing() {
     assert_eq!(confirmed(&rig.assert_sound()), 1);
 }
 
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_wait() {
+    let rig = Rig::with_drop(1);
+    let mut task = rig.task::<Reservations>(MemoryStore::default());
+    rig.run(&mut task).unwrap();
+    rig.append(START, &place(1));
+    rig.broker.lock().unreachable = true;
+    task.step(rig.now.after(Millis(3_600_000))).unwrap();
+    assert!(matches!(rig.status.snapshot().state, PartitionState::Stalled(_)));
+    rig.broker.lock().unreachable = false;
+    assert!(!matches!(task.step(rig.now).unwrap(), Wake::At(_)), "an hour before the pause ends");
+    rig.run(&mut task).unwrap();
+    assert_eq!(confirmed(&rig.assert_sound()), 1);
+}
+
 /// More orders than a transaction takes.
 fn with_backlog() -> Rig {
     let batching = Batching { backlog_min: 1_000, threads: true, ..BATCHINGS[0] };
