@@ -95,7 +95,7 @@ public final class HotDropStreams {
         settings.put(StreamsConfig.DEFAULT_KEY_SERDE_CLASS_CONFIG, Serdes.ByteArraySerde.class);
         settings.put(StreamsConfig.DEFAULT_VALUE_SERDE_CLASS_CONFIG, Serdes.ByteArraySerde.class);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
-        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 100);
+        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 500);
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 64L * 1024 * 1024);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 262_144);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), 5);
@@ -182,7 +182,7 @@ public final class HotDropStreams {
                 System.out.printf("{\"intents\": %d, \"seconds\": %.3f}%n", offset - firstOffset, (now - firstTime) / 1e9);
                 return;
             }
-            Thread.sleep(10);
+            Thread.sleep(50);
         }
         throw new IllegalStateException("not done after 120 s");
     }

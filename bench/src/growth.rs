@@ -44,7 +44,7 @@ impl Growth {
             drop(Ready::new(&log, FIRST, &store)?);
             let restarted = started.elapsed();
             let restored = folder.path().join("restored");
-            let (decisions, took) = ours::restore(&log, &restored)?;
+            let ours::Restored { decisions, took, .. } = ours::restore(&log, &restored)?;
             let bytes = folder_bytes(&folder.path().join("log"))? + folder_bytes(&store)?;
             std::fs::remove_dir_all(&restored)?;
             round += 1;

@@ -97,8 +97,11 @@ fn main() -> anyhow::Result<()> {
                 );
             }
             if restore {
-                let (decisions, took) = ours::restore(&log, &folder.path().join("restored"))?;
-                println!("{:.0}/s restored", report::per_second(decisions, took));
+                let ours::Restored { decisions, took, cpu } =
+                    ours::restore(&log, &folder.path().join("restored"))?;
+                let (per_second, per_core) =
+                    (report::per_second(decisions, took), report::per_second(decisions, cpu));
+                println!("{per_second:.0}/s restored, {per_core:.0} per second of CPU time");
             }
             if let (OurLog::Embedded(log), Some(url)) = (&log, postgres) {
                 let (decisions, took) = views::postgres(&runtime, log, &url)?;

@@ -21,6 +21,7 @@ use schemas::topics::{ORDER_INTENTS, Topic};
 use schemas::units::Millis;
 use store_rocksdb::{EmbeddedLog, RocksStore, StoreReader};
 
+use crate::http::cpu_seconds;
 use crate::report::per_second;
 use crate::workload::HotDrop;
 
@@ -246,12 +247,25 @@ fn step(task: &mut Task) -> Result<()> {
     }
 }
 
-/// Folds every decision of the log into a new store; decisions and how long they took.
-pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<(u32, Duration)> {
-    let started = platform::clock::monotonic();
+/// What a restore took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restored {
+    pub(crate) decisions: u32,
+    pub(crate) took: Duration,
+    /// Of all threads, until every row is in a file.
+    pub(crate) cpu: Duration,
+}
+
+/// Folds every decision of the log into a new store.
+pub(crate) fn restore(log: &OurLog, store_folder: &Path) -> Result<Restored> {
+    let used =
+        || Ok::<_, anyhow::Error>(Duration::from_secs_f64(cpu_seconds(&[std::process::id()])?));
+    let (started, before) = (platform::clock::monotonic(), used()?);
     let owner = log.task(FIRST, store_folder)?;
     let took = started.elapsed();
-    Ok((u32::try_from(owner.task.position().seq)?, took))
+    let decisions = u32::try_from(owner.task.position().seq)?;
+    drop(owner); // writes what is left
+    Ok(Restored { decisions, took, cpu: used()?.saturating_sub(before) })
 }
 
 /// What each of so many idle partitions adds to the memory of its process, in kibibytes.

@@ -10,8 +10,10 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::workload::HotDrop;
 
-/// Concurrent buyers. More only queue for the lock.
-const CONNECTIONS: u32 = 8;
+/// Concurrent buyers. A winner holds the row's lock until its commit is synced; those who are sold out share theirs.
+const CONNECTIONS: u32 = 32;
+/// A run that takes longer counts as far as it has come.
+const LENGTH_MAX: Duration = Duration::from_secs(30);
 
 const SCHEMA: [&str; 5] = [
     "DROP TABLE IF EXISTS bench_stock, bench_orders, bench_outbox",
@@ -31,8 +33,8 @@ const SCHEMA: [&str; 5] = [
      END $$ LANGUAGE plpgsql",
 ];
 
-/// Reserves for so long, or until the workload ends; decisions and how long they took.
-pub(crate) async fn run(url: &str, drop: HotDrop, length: Duration) -> Result<(u32, Duration)> {
+/// Reserves until the drop ends; decisions and how long they took.
+pub(crate) async fn run(url: &str, drop: HotDrop) -> Result<(u32, Duration)> {
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect(url).await?;
     for statement in SCHEMA {
         sqlx::query(statement).execute(&pool).await?;
@@ -41,8 +43,7 @@ pub(crate) async fn run(url: &str, drop: HotDrop, length: Duration) -> Result<(u
     insert.bind(uuid(drop.drop().0)).bind(i64::from(drop.stock)).execute(&pool).await?;
     let next = Arc::new(AtomicU32::new(0));
     let started = platform::clock::monotonic();
-    let buyers =
-        (0..CONNECTIONS).map(|_| tokio::spawn(buy(pool.clone(), drop, next.clone(), length)));
+    let buyers = (0..CONNECTIONS).map(|_| tokio::spawn(buy(pool.clone(), drop, next.clone())));
     let mut done = 0;
     for buyer in buyers.collect::<Vec<_>>() {
         done += buyer.await??;
@@ -50,10 +51,10 @@ pub(crate) async fn run(url: &str, drop: HotDrop, length: Duration) -> Result<(u
     Ok((done, started.elapsed()))
 }
 
-async fn buy(pool: PgPool, drop: HotDrop, next: Arc<AtomicU32>, length: Duration) -> Result<u32> {
+async fn buy(pool: PgPool, drop: HotDrop, next: Arc<AtomicU32>) -> Result<u32> {
     let mut connection = pool.acquire().await?;
     let (started, mut done) = (platform::clock::monotonic(), 0);
-    while started.elapsed() < length {
+    while started.elapsed() < LENGTH_MAX {
         let intent = next.fetch_add(1, Ordering::Relaxed);
         if intent >= drop.intents {
             break;

@@ -1,14 +1,18 @@
 //! The hot drop in Redis: one script that reserves, remembers the key and appends the outcome, pipelined.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::workload::HotDrop;
 
-/// Calls sent before their answers are read. Redis syncs its file once per turn of its loop, so one client that sends
-/// many at once is its best case.
+/// Calls sent before their answers are read. Redis syncs its file once per turn of its loop, so clients that send many at
+/// once are its best case.
 const PIPELINE: u32 = 1_000;
+/// One's calls are run while the other reads its answers and writes the next ones.
+const CLIENTS: usize = 2;
 
 /// KEYS: stock, order, stream. ARGV: order, quantity.
 const RESERVE: &str = "
@@ -55,21 +59,47 @@ pub(crate) fn run(
     redis::cmd("SET").arg("stock").arg(drop.stock).exec(&mut connection)?;
     let load = redis::cmd("SCRIPT").arg("LOAD").arg(RESERVE).query::<String>(&mut connection);
     let script = load.context("the script does not load")?;
-    let started = platform::clock::monotonic();
-    let mut done = 0;
-    while done < drop.intents && started.elapsed() < length {
-        let mut calls = redis::pipe();
-        let batch = PIPELINE.min(drop.intents - done);
-        for intent in done..done + batch {
-            let order = drop.order_id(HotDrop::buyer(intent)).0;
-            let key = [&b"order:"[..], &order].concat();
-            let call = calls.cmd("EVALSHA").arg(&script).arg(3);
-            call.arg("stock").arg(key).arg("outcomes").arg(&order[..]).arg(1);
+    let clients = (0..CLIENTS).map(|_| redis::Client::open(url)?.get_connection());
+    let clients = clients.collect::<Result<Vec<_>, _>>()?;
+    let (next, started) = (AtomicU32::new(0), platform::clock::monotonic());
+    let reserve = |mut connection| -> Result<u32> {
+        let mut done = 0;
+        while started.elapsed() < length {
+            let first = next.fetch_add(PIPELINE, Ordering::Relaxed);
+            if first >= drop.intents {
+                break;
+            }
+            let last = drop.intents.min(first + PIPELINE);
+            reserve_each(&mut connection, &script, drop, first..last)?;
+            done += last - first;
         }
-        calls.query::<Vec<String>>(&mut connection)?;
-        done += batch;
-    }
+        Ok(done)
+    };
+    let done = std::thread::scope(|scope| {
+        let running = clients.into_iter().map(|client| scope.spawn(|| reserve(client)));
+        let running: Vec<_> = running.collect();
+        let done =
+            running.into_iter().map(|thread| thread.join().expect("a client does not panic"));
+        done.sum::<Result<u32>>()
+    })?;
     Ok((done, started.elapsed()))
+}
+
+fn reserve_each(
+    connection: &mut redis::Connection,
+    script: &str,
+    drop: HotDrop,
+    intents: Range<u32>,
+) -> Result<()> {
+    let mut calls = redis::pipe();
+    for intent in intents {
+        let order = drop.order_id(HotDrop::buyer(intent)).0;
+        let key = [&b"order:"[..], &order].concat();
+        let call = calls.cmd("EVALSHA").arg(script).arg(3);
+        call.arg("stock").arg(key).arg("outcomes").arg(&order[..]).arg(1);
+    }
+    calls.query::<Vec<String>>(connection)?;
+    Ok(())
 }
 
 /// What the server says it is.

@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+/// Whether misses are red, or only say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Colours {
+    Terminal,
+    None,
+}
+
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
@@ -33,7 +40,7 @@ impl Samples {
         let (least, most) = self.0.iter().fold((f64::MAX, f64::MIN), |(least, most), value| {
             (least.min(*value), most.max(*value))
         });
-        if self.0.len() < 2 { String::new() } else { format!("{}-{}", short(least), short(most)) }
+        if self.0.len() < 2 { "once".into() } else { format!("{}-{}", short(least), short(most)) }
     }
 }
 
@@ -70,14 +77,38 @@ pub(crate) struct Peer {
     pub(crate) times: Option<f64>,
 }
 
-/// One line of the table.
+/// One line of the table, as its JSON has it too.
 #[derive(Clone, Debug, Serialize)]
+#[serde(into = "Judged")]
 pub(crate) struct Line {
     pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) bar: Option<Bar>,
     pub(crate) ours: Samples,
     pub(crate) peer: Option<Peer>,
+}
+
+/// A line with what the table says of it.
+#[derive(Serialize)]
+struct Judged {
+    what: String,
+    unit: &'static str,
+    bar: Option<Bar>,
+    ours: Samples,
+    median: Option<f64>,
+    peer: Option<Peer>,
+    peer_median: Option<f64>,
+    ratio: Option<f64>,
+    passes: Option<bool>,
+}
+
+impl From<Line> for Judged {
+    fn from(line: Line) -> Self {
+        let peer_median = line.peer.as_ref().and_then(|peer| peer.samples.median());
+        let (median, ratio, passes) = (line.ours.median(), line.ratio(), line.passes());
+        let Line { what, unit, bar, ours, peer } = line;
+        Self { what, unit, bar, ours, median, peer, peer_median, ratio, passes }
+    }
 }
 
 impl Line {
@@ -105,7 +136,7 @@ impl Line {
         }
     }
 
-    fn text(&self) -> String {
+    fn text(&self, colours: Colours) -> String {
         let ours = self.ours.median().map_or_else(|| "not measured".into(), short);
         let bar = self.bar.map_or_else(|| "-".into(), Bar::text);
         let peer = self.peer.as_ref().map_or_else(String::new, |peer| {
@@ -122,7 +153,8 @@ impl Line {
         let (what, unit, spread) = (&self.what, self.unit, self.ours.spread());
         let line =
             format!("{what:<46} {bar:>9} {ours:>9} {unit:<11} {spread:<13} {verdict:<5} {peer}");
-        if self.passes() == Some(false) { format!("{RED}{line}{PLAIN}") } else { line }
+        let is_red = colours == Colours::Terminal && self.passes() == Some(false);
+        if is_red { format!("{RED}{line}{PLAIN}") } else { line.trim_end().to_owned() }
     }
 }
 
@@ -149,17 +181,17 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, colours: Colours) -> String {
         let (commit, cores, rounds) = (&self.commit, self.cores, self.rounds);
         let versions = self.versions.join(", ");
         let mut text = format!(
-            "{rounds} interleaved rounds after one that is not counted, medians · {cores} cores · commit {commit} · \
+            "medians of {rounds} interleaved rounds after one that is not counted, where not `once` · {cores} cores · commit {commit} · \
              {versions}\n\n\
              {:<46} {:>9} {:>9} {:<11} {:<13} {:<5} beside it\n",
             "what", "bar", "ours", "", "least-most", ""
         );
         for line in &self.lines {
-            text.push_str(&line.text());
+            text.push_str(&line.text(colours));
             text.push('\n');
         }
         text
