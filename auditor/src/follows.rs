@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemas::follow::{CreatorRow, FollowBody, FollowRow};
-use schemas::ids::{Chain, CreatorId, UserId};
+use schemas::ids::{CreatorId, UserId};
 use schemas::units::Units;
 
 use crate::{Finding, LoggedDecision, chain};
@@ -17,8 +17,6 @@ pub struct Report {
     pub follows: BTreeMap<(CreatorId, UserId), FollowRow>,
     /// Counters.
     pub creators: BTreeMap<CreatorId, CreatorRow>,
-    /// Last link of the chain.
-    pub chain: Chain,
 }
 
 impl Report {
@@ -33,7 +31,7 @@ impl Report {
 #[must_use]
 pub fn audit(decisions: &[LoggedDecision<FollowBody>]) -> Report {
     let mut findings = Vec::new();
-    let chain = chain::check(decisions, &mut findings);
+    chain::check(decisions, &mut findings);
     let (mut follows, mut creators) = (BTreeMap::new(), BTreeMap::new());
     let mut sizes: BTreeMap<CreatorId, i64> = BTreeMap::new();
     for logged in decisions {
@@ -57,7 +55,7 @@ pub fn audit(decisions: &[LoggedDecision<FollowBody>]) -> Report {
             }
         }
     }
-    Report { findings, follows, creators, chain }
+    Report { findings, follows, creators }
 }
 
 #[cfg(test)]

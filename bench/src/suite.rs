@@ -22,7 +22,7 @@ use crate::workload::HotDrop;
 const REDIS_LENGTH: Duration = Duration::from_secs(5);
 /// Restores of all that was decided.
 const RESTORES: u32 = 3;
-/// The whole workload of a side that decides hundreds of orders in a second, with its shares of winners and repeats.
+/// The whole workload of a side that decides some thousand orders in a second, with its shares of winners and repeats.
 const SLOW_SIDE_INTENTS: u32 = 20_000;
 /// Idle partitions whose memory is weighed.
 const IDLE_PARTITIONS: u16 = 8;

@@ -9,18 +9,22 @@ use serde::de::DeserializeOwned;
 use crate::app::AppState;
 use crate::problem::{Problem, Retry};
 
-/// Whether a text has so many characters at the most, at least one, and none that nobody can see or print. Postgres keeps
-/// no NUL: one that got into the log would stop its view.
-pub(crate) fn is_text(text: &str, characters_max: usize) -> bool {
-    (1..=characters_max).contains(&text.chars().count()) && !text.chars().any(char::is_control)
-}
-
 /// Largest body.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// Longest idempotency key.
 const KEY_CHARACTERS_MAX: usize = 128;
 /// Longest wait a client may ask for.
 pub(crate) const WAIT_MS_MAX: i64 = 30_000;
+
+/// What is wrong with a text of so many characters at the most. Control characters are refused: nobody can see them, and
+/// Postgres keeps no NUL, so one that got into the log would stop its view.
+pub(crate) fn text_fault(text: &str, characters_max: usize) -> Option<String> {
+    let is_well =
+        (1..=characters_max).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    let fault =
+        || format!("must be 1 to {characters_max} characters, none of them a control character");
+    (!is_well).then(fault)
+}
 
 /// A JSON body read strictly.
 pub(crate) struct StrictJson<T>(pub(crate) T);

@@ -14,7 +14,7 @@ use crate::app::AppState;
 use crate::auth::Caller;
 use crate::body::{StrictJson, idempotency_key};
 use crate::order_reads::order_id;
-use crate::orders::{PAYMENT_METHOD_FAULT, is_payment_method, new_intent_id};
+use crate::orders::{new_intent_id, payment_method_fault};
 use crate::problem::Problem;
 use crate::views::{OrderView, now};
 use crate::waiting::{answer_order, pending_order, take};
@@ -90,8 +90,8 @@ pub(crate) async fn pay(
     StrictJson(request): StrictJson<PaymentRequest>,
 ) -> Result<Response, Problem> {
     let order = order_id(&order)?;
-    if !is_payment_method(&request.payment_method_id) {
-        return Err(Problem::field("paymentMethodId", PAYMENT_METHOD_FAULT));
+    if let Some(why) = payment_method_fault(&request.payment_method_id) {
+        return Err(Problem::field("paymentMethodId", why));
     }
     let payment = PayOrder { order_id: order, payment_method: Some(request.payment_method_id) };
     let intent = OrderIntent {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::app::AppState;
 use crate::auth::Caller;
-use crate::body::{StrictJson, idempotency_key, is_text};
+use crate::body::{StrictJson, idempotency_key, text_fault};
 use crate::problem::{FieldError, Problem};
 use crate::views::{OrderView, now};
 use crate::waiting::{answer_order, pending_order, take, too_early};
@@ -123,8 +123,8 @@ fn summed_lines(drop: DropId, request: &OrderRequest) -> Result<Vec<OrderLine>, 
             }
         }
     }
-    if request.payment_method_id.as_ref().is_some_and(|id| !is_payment_method(id)) {
-        fault("paymentMethodId".into(), PAYMENT_METHOD_FAULT);
+    if let Some(why) = request.payment_method_id.as_deref().and_then(payment_method_fault) {
+        fault("paymentMethodId".into(), &why);
     }
     if let Some(total) = &request.expected_total
         && (total.amount.0 < 0 || total.currency.len() != 3)
@@ -200,10 +200,7 @@ pub(crate) fn new_intent_id() -> IntentId {
     platform::clock::random_uuid().into()
 }
 
-/// An opaque reference of a length that anybody needs.
-pub(crate) fn is_payment_method(id: &str) -> bool {
-    is_text(id, PAYMENT_METHOD_CHARACTERS_MAX)
+/// What is wrong with an opaque reference to a payment method.
+pub(crate) fn payment_method_fault(id: &str) -> Option<String> {
+    text_fault(id, PAYMENT_METHOD_CHARACTERS_MAX)
 }
-
-pub(crate) const PAYMENT_METHOD_FAULT: &str =
-    "must be 1 to 255 characters, none of them a control character";

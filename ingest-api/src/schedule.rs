@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::app::AppState;
 use crate::auth::Caller;
-use crate::body::{StrictJson, idempotency_key, is_text};
+use crate::body::{StrictJson, idempotency_key, text_fault};
 use crate::drops::{answer_drop, command_intent, drop_id, send_command};
 use crate::orders::new_intent_id;
 use crate::problem::{FieldError, Problem};
@@ -82,12 +82,8 @@ impl Faults {
     }
 
     fn text(&mut self, field: impl Into<String>, text: &str) {
-        if !is_text(text, TITLE_CHARACTERS_MAX) {
-            let most = TITLE_CHARACTERS_MAX;
-            self.add(
-                field,
-                format!("must be 1 to {most} characters, none of them a control character"),
-            );
+        if let Some(why) = text_fault(text, TITLE_CHARACTERS_MAX) {
+            self.add(field, why);
         }
     }
 

@@ -217,10 +217,10 @@ impl Proof {
         let started = platform::clock::monotonic();
         loop {
             let at = views.positions(ORDER_DECISIONS.name).await.map_err(Failure::unreachable)?;
-            let last_seqs = self.links.iter().map(|(partition, links)| {
+            let mut last_seqs = self.links.iter().map(|(partition, links)| {
                 (partition, i64::try_from(links.len()).expect("links fit into memory") - 1)
             });
-            let behind = last_seqs.clone().find(|(partition, seq)| {
+            let behind = last_seqs.find(|(partition, seq)| {
                 at.get(partition).map_or(-1, |position| position.seq) < *seq
             });
             let Some((partition, seq)) = behind else { break };

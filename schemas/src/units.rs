@@ -27,6 +27,12 @@ impl Millis {
         Self(self.0.saturating_add(length.0))
     }
 
+    /// Whether this instant is yet to come at `now`, and no further away than `longest`: else somebody has set the clock.
+    #[must_use]
+    pub fn is_soon(self, now: Self, longest: Self) -> bool {
+        (Self(1)..=longest).contains(&self.since(now))
+    }
+
     /// How long from `earlier` to `self`; negative where `self` is the earlier one.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Self {

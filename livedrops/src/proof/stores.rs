@@ -42,10 +42,8 @@ pub(crate) fn compare_stores(
     follows: &FollowProof,
 ) -> StoresReport {
     let mut report = StoresReport::default();
-    for partition in (0..partitions).map(Partition) {
-        if only.is_some_and(|only| only != partition) {
-            continue;
-        }
+    let is_wanted = |partition: &Partition| only.is_none_or(|only| only == *partition);
+    for partition in (0..partitions).map(Partition).filter(is_wanted) {
         let of_orders = orders
             .folds
             .get(&partition)

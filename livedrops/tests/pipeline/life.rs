@@ -187,7 +187,6 @@ async fn malformed_commands_name_the_field_and_forged_webhooks_are_refused() {
     let order = random_uuid();
     let (restock, withdraw) = (format!("/drops/{drop}/restock"), format!("/drops/{drop}/withdraw"));
     let (pay, refund) = (format!("/orders/{order}/payments"), format!("/orders/{order}/refund"));
-    let pay_too = pay.clone();
     let rows = [
         (Method::POST, restock.clone(), json!({"qty": 0}), 400, "qty"),
         (Method::POST, restock.clone(), json!({"qty": 1.5}), 400, "qty"),
@@ -195,8 +194,8 @@ async fn malformed_commands_name_the_field_and_forged_webhooks_are_refused() {
         (Method::POST, restock, json!({"qty": 1, "variantId": "x"}), 400, "variantId"),
         (Method::POST, withdraw, json!({"qty": 1, "sku": 1}), 400, "sku"),
         (Method::POST, pay.clone(), json!({}), 400, "paymentMethodId"),
-        (Method::POST, pay, json!({"paymentMethodId": ""}), 400, "paymentMethodId"),
-        (Method::POST, pay_too, json!({"paymentMethodId": "a\0"}), 400, "paymentMethodId"),
+        (Method::POST, pay.clone(), json!({"paymentMethodId": ""}), 400, "paymentMethodId"),
+        (Method::POST, pay, json!({"paymentMethodId": "a\0"}), 400, "paymentMethodId"),
         (Method::POST, refund, json!({"restock": "yes"}), 400, "restock"),
         (Method::PATCH, format!("/drops/{drop}"), json!({"startsAt": "soon"}), 400, "startsAt"),
         (Method::PATCH, format!("/drops/{drop}"), json!({"holdSeconds": 0}), 400, "holdSeconds"),

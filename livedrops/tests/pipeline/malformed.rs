@@ -1,4 +1,4 @@
-//! Every endpoint against every kind of bad input: one table, a row for each.
+//! Every endpoint against every kind of bad input: one table, a row for each, which is why it is long.
 
 use platform::clock::random_uuid;
 use reqwest::Method;

@@ -27,6 +27,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _, Timestamp};
 use runtime::{IntentAppender, TailError, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::{self, Topic};
@@ -137,6 +138,14 @@ impl ClientContext for ReaderContext {
 impl ConsumerContext for ReaderContext {}
 
 type Reader = BaseConsumer<ReaderContext>;
+
+/// The topics of intents are `LogAppendTime`; a broker that says otherwise is older than its configuration.
+fn append_time(message: &BorrowedMessage<'_>) -> Millis {
+    match message.timestamp() {
+        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
+        Timestamp::NotAvailable => Millis(0),
+    }
+}
 
 /// Closes a client on a thread of its own, if there can be one. A reader takes up to 100 ms. A group member may take for
 /// ever: news of its partitions that it has not heard when it ends may wait for an answer from a group handler that has

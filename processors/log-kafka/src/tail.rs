@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{CommittedRecord, Tail, TailError, TailStart};
 use schemas::partition::Partition;
 use schemas::topics::Topic;
-use schemas::units::Millis;
 
-use crate::{KafkaSettings, METADATA_TIMEOUT, Reader};
+use crate::{KafkaSettings, METADATA_TIMEOUT, Reader, append_time};
 
 /// See [`crate::KafkaLog::tail`].
 pub struct KafkaTail {
@@ -150,14 +149,10 @@ fn before_error<T>(
 }
 
 fn committed_record(message: &BorrowedMessage<'_>) -> CommittedRecord {
-    let append_time = match message.timestamp() {
-        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
-        Timestamp::NotAvailable => Millis(0),
-    };
     CommittedRecord {
         partition: partition_of(message.partition()),
         offset: message.offset(),
-        append_time,
+        append_time: append_time(message),
         value: message.payload().unwrap_or_default().to_vec(),
     }
 }

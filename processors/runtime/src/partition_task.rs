@@ -341,10 +341,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         work: impl FnOnce(&mut Self) -> Result<Wake, Stop>,
     ) -> Result<Wake, Exit> {
         let pause = match self.phase {
-            // Further away than any pause: somebody has set the clock.
-            Phase::Recovering { not_before, .. }
-                if (Millis(1)..=RECOVERY_PAUSE_MAX).contains(&not_before.since(now)) =>
-            {
+            Phase::Recovering { not_before, .. } if not_before.is_soon(now, RECOVERY_PAUSE_MAX) => {
                 return Ok(Wake::At(not_before));
             }
             Phase::Recovering { pause, .. } => pause,

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message};
 use runtime::{BACKLOG_MIN, IntentRecord, LogError};
 use schemas::units::Millis;
 
-use crate::Reader;
+use crate::{Reader, append_time};
 
 use super::{READ_BYTES_MAX, consumer_error};
 
@@ -103,14 +103,9 @@ impl Intents {
 }
 
 fn intent_record(message: &BorrowedMessage<'_>) -> IntentRecord {
-    // The topic is LogAppendTime; a broker that says otherwise is older than its configuration.
-    let append_time = match message.timestamp() {
-        Timestamp::LogAppendTime(time) | Timestamp::CreateTime(time) => Millis(time),
-        Timestamp::NotAvailable => Millis(0),
-    };
     IntentRecord {
         offset: message.offset(),
-        append_time,
+        append_time: append_time(message),
         value: message.payload().unwrap_or_default().to_vec(),
     }
 }

@@ -341,8 +341,7 @@ impl<P: Processor, L: Log, S: Store> PartitionTask<P, L, S> {
         // An outstanding tick may have got lost on its way: after the longest interval another one goes.
         let pause = if outstanding { TICK_INTERVAL_MAX } else { interval };
         let next = last.map(|last| last.after(pause));
-        // Further away than the pause: somebody has set the clock.
-        if let Some(next) = next.filter(|next| (Millis(1)..=pause).contains(&next.since(now))) {
+        if let Some(next) = next.filter(|next| next.is_soon(now, pause)) {
             return Ok(Wake::OnIntents { until: Some(next) });
         }
         let mut value = Vec::new();
