@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use schemas::ids::{CreatorId, DropId, OrderId, UserId};
 use schemas::order::{DropRow, OrderRow, StockRow};
+use schemas::partition::Partition;
 use schemas::units::Millis;
 
 /// A drop with its counters.
@@ -28,11 +29,16 @@ pub enum ArchiveError {
 }
 
 /// What an archive answers with, later.
-pub type Reading<'a, T> =
-    Pin<Box<dyn Future<Output = Result<Option<T>, ArchiveError>> + Send + 'a>>;
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ArchiveError>> + Send + 'a>>;
+/// A row, where there is one.
+pub type Reading<'a, T> = Answer<'a, Option<T>>;
 
 /// Rows by id: the Postgres view, or the stores of owners in this process.
 pub trait Archive: Send + Sync {
+    /// Whether every order intent of the partition up to and including this offset is decided, and seen here. Views trail
+    /// the log: what one does not have yet is not unknown.
+    fn shows(&self, partition: Partition, intent_offset: i64) -> Answer<'_, bool>;
+
     /// An order.
     fn order(&self, order: OrderId) -> Reading<'_, OrderRow>;
 

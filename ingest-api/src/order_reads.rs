@@ -7,18 +7,22 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemas::ids::OrderId;
-use schemas::order::{OrderRow, OrderStatus};
+use schemas::order::{OrderRow, OrderStatus, Refusal};
 use serde_json::json;
 
 use crate::app::AppState;
 use crate::archive::ArchiveError;
 use crate::auth::Caller;
 use crate::body::WAIT_MS_MAX;
+use crate::drop_reads;
 use crate::position::IntentPosition;
 use crate::problem::Problem;
 use crate::streams;
 use crate::views::{OrderView, now, rfc3339};
 use crate::window::OrderSeen;
+
+/// How often a view that trails is asked again.
+const ARCHIVE_POLL: Duration = Duration::from_millis(200);
 
 pub(crate) fn order_id(text: &str) -> Result<OrderId, Problem> {
     text.parse().map_err(|_| unknown_order())
@@ -77,38 +81,41 @@ pub(crate) async fn read(
         tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.cast_unsigned());
     loop {
         let (watch, seen) = state.window.watch_order(order);
-        // Asked before the archive is read: what was passed by then must be in it.
-        let passed = query.after.is_none_or(|after| {
+        // Asked before anything is read: what was passed by then must be there.
+        let is_decided = query.after.is_none_or(|after| {
             state.window.order_progress.has_passed(after.partition, after.offset)
         });
-        let found = find(&state, order, seen).await?;
+        let (is_shown, found) = look(&state, order, seen, query.after.filter(|_| is_decided)).await;
+        let is_now = is_decided && is_shown;
         let is_new =
             |row: &OrderRow| query.after_version.is_none_or(|version| row.version > version);
         let is_late = tokio::time::Instant::now() >= deadline;
         match found {
             // A row from before `after` is not yet what the client wrote.
-            Found::Row(row) if (passed && is_new(&row)) || is_late => {
-                return show(&state, &caller, &row);
+            Ok(Found::Row(row)) if (is_now && is_new(&row)) || is_late => {
+                return show(&state, &caller, &row).await;
             }
             // One from before `after` may be of an earlier try with the same key.
-            Found::Refused(refusal) if passed => {
+            Ok(Found::Refused(refusal)) if is_now => {
                 return show_refused(&caller, order, &refusal);
             }
-            Found::Nothing if passed && (is_late || query.after.is_some()) => {
+            Ok(Found::Nothing) if is_now && (is_late || query.after.is_some()) => {
                 return Err(unknown_order());
             }
-            Found::Nothing | Found::Refused(_) if is_late => {
-                let body = json!({"id": order.to_string(), "status": "PENDING", "serverTime": rfc3339(now())});
-                return Ok(Json(body).into_response());
+            // What is not decided yet, no archive can know.
+            Err(error) if is_decided && (is_late || query.after.is_some()) => {
+                return Err(archive_problem(&error));
             }
-            Found::Row(_) | Found::Refused(_) | Found::Nothing => {}
+            _ if is_late => return Ok(Json(pending(order)).into_response()),
+            _ => {}
         }
         let passing = async {
-            match query.after.filter(|_| !passed) {
-                Some(after) => {
+            match query.after {
+                Some(after) if !is_decided => {
                     state.window.order_progress.wait_past(after.partition, after.offset).await;
                 }
-                None => std::future::pending().await,
+                Some(_) if !is_shown => tokio::time::sleep(ARCHIVE_POLL).await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -119,23 +126,47 @@ pub(crate) async fn read(
     }
 }
 
+pub(crate) fn pending(order: OrderId) -> serde_json::Value {
+    json!({"id": order.to_string(), "status": "PENDING", "serverTime": rfc3339(now())})
+}
+
 enum Found {
     Row(std::sync::Arc<OrderRow>),
-    Refused(schemas::order::Refusal),
+    Refused(Refusal),
     Nothing,
 }
 
-/// The node's window first, then the archive.
-async fn find(state: &AppState, order: OrderId, seen: Option<OrderSeen>) -> Result<Found, Problem> {
+/// The node's window first, then the archive. And whether that has come past `after`: a view trails the log.
+async fn look(
+    state: &AppState,
+    order: OrderId,
+    seen: Option<OrderSeen>,
+    after: Option<IntentPosition>,
+) -> (bool, Result<Found, ArchiveError>) {
+    let is_shown = match after {
+        Some(after) if seen.is_none() => state.archive.shows(after.partition, after.offset).await,
+        _ => Ok(true),
+    };
+    match is_shown {
+        Ok(is_shown) => (is_shown, find(state, order, seen).await),
+        Err(error) => (false, Err(error)),
+    }
+}
+
+async fn find(
+    state: &AppState,
+    order: OrderId,
+    seen: Option<OrderSeen>,
+) -> Result<Found, ArchiveError> {
     match seen {
         Some(OrderSeen::Row { versions }) => {
             Ok(versions.last().cloned().map_or(Found::Nothing, Found::Row))
         }
         Some(OrderSeen::Refused(refusal)) => Ok(Found::Refused(refusal)),
-        None => match state.archive.order(order).await {
-            Ok(row) => Ok(row.map_or(Found::Nothing, |row| Found::Row(row.into()))),
-            Err(error) => Err(archive_problem(&error)),
-        },
+        None => {
+            let row = state.archive.order(order).await?;
+            Ok(row.map_or(Found::Nothing, |row| Found::Row(row.into())))
+        }
     }
 }
 
@@ -147,16 +178,20 @@ pub(crate) fn archive_problem(error: &ArchiveError) -> Problem {
     Problem::unavailable(code, error.to_string())
 }
 
-fn may_see(state: &AppState, caller: &Caller, row: &OrderRow) -> bool {
+/// The buyer, an admin, or whoever may write for the drop's creator.
+async fn may_see(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<bool, Problem> {
     if caller.is_admin || caller.user == row.user_id {
-        return true;
+        return Ok(true);
     }
-    let creator = state.window.creator_of(row.drop_id);
-    creator.is_some_and(|creator| caller.creators.contains(&creator))
+    if caller.creators.is_empty() {
+        return Ok(false);
+    }
+    let found = drop_reads::find(state, row.drop_id).await?;
+    Ok(found.is_some_and(|found| caller.creators.contains(&found.drop.creator_id)))
 }
 
-fn show(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<Response, Problem> {
-    if !may_see(state, caller, row) {
+async fn show(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<Response, Problem> {
+    if !may_see(state, caller, row).await? {
         return Err(unknown_order());
     }
     let view = OrderView::new(row, state.intake.partitions());
@@ -165,19 +200,22 @@ fn show(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<Response, P
 }
 
 /// A refusal that left no row: shown while this node remembers it.
-fn show_refused(
-    caller: &Caller,
-    order: OrderId,
-    refusal: &schemas::order::Refusal,
-) -> Result<Response, Problem> {
-    if refusal.user_id != Some(caller.user) && !caller.is_admin {
+fn show_refused(caller: &Caller, order: OrderId, refusal: &Refusal) -> Result<Response, Problem> {
+    if !may_see_refusal(caller, refusal) {
         return Err(unknown_order());
     }
-    let body = json!({
+    Ok(Json(refused(order, refusal)).into_response())
+}
+
+fn may_see_refusal(caller: &Caller, refusal: &Refusal) -> bool {
+    refusal.user_id == Some(caller.user) || caller.is_admin
+}
+
+pub(crate) fn refused(order: OrderId, refusal: &Refusal) -> serde_json::Value {
+    json!({
         "id": order.to_string(), "status": OrderStatus::Rejected.as_str(),
         "reason": refusal.reason.as_str(), "serverTime": rfc3339(now()),
-    });
-    Ok(Json(body).into_response())
+    })
 }
 
 /// An order's changes as server-sent events.
@@ -198,13 +236,21 @@ pub(crate) async fn events(
             .map_err(|_| Problem::field("Last-Event-ID", "is not an id this stream has given"))?,
     };
     let (_, seen) = state.window.watch_order(order);
-    if let Found::Row(row) = find(&state, order, seen).await? {
-        if !may_see(&state, &caller, &row) {
+    match find(&state, order, seen).await {
+        Ok(Found::Row(row)) => {
+            if !may_see(&state, &caller, &row).await? {
+                return Err(unknown_order());
+            }
+            if is_settled(&row) && last >= row.version {
+                return Ok(StatusCode::NO_CONTENT.into_response());
+            }
+        }
+        Ok(Found::Refused(refusal)) if !may_see_refusal(&caller, &refusal) => {
             return Err(unknown_order());
         }
-        if is_settled(&row) && last >= row.version {
-            return Ok(StatusCode::NO_CONTENT.into_response());
-        }
+        Err(error @ ArchiveError::Unreachable(_)) => return Err(archive_problem(&error)),
+        // Not decided yet, as far as this node can tell: its stream begins with PENDING.
+        Ok(Found::Refused(_) | Found::Nothing) | Err(ArchiveError::NotConfigured) => {}
     }
     let mut response = streams::order_stream(state, caller, order, last).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -223,25 +269,35 @@ pub(crate) fn is_settled(row: &OrderRow) -> bool {
     !is_open && row.operation.is_none()
 }
 
-/// The versions of an order after `last`, for its stream; `None` where the caller may not see it.
-pub(crate) async fn versions_after(
+/// What is known of an order, for its stream.
+pub(crate) enum OrderNews {
+    /// Every version there is to tell of, oldest first; none where it is not decided yet.
+    Versions(Vec<std::sync::Arc<OrderRow>>),
+    /// Turned down, and no row is left of it.
+    Refused(Refusal),
+}
+
+/// `None` where the caller may not see it.
+pub(crate) async fn order_news(
     state: &AppState,
     caller: &Caller,
     order: OrderId,
     seen: Option<OrderSeen>,
-    last: i32,
-) -> Option<Vec<std::sync::Arc<OrderRow>>> {
+) -> Option<OrderNews> {
     let versions = match seen {
         Some(OrderSeen::Row { versions }) => versions,
         other => match find(state, order, other).await {
             Ok(Found::Row(row)) => vec![row],
-            Ok(Found::Refused(_) | Found::Nothing) | Err(_) => Vec::new(),
+            Ok(Found::Refused(refusal)) => {
+                return may_see_refusal(caller, &refusal).then_some(OrderNews::Refused(refusal));
+            }
+            Ok(Found::Nothing) | Err(_) => Vec::new(),
         },
     };
     if let Some(row) = versions.last()
-        && !may_see(state, caller, row)
+        && !may_see(state, caller, row).await.unwrap_or(false)
     {
         return None;
     }
-    Some(versions.into_iter().filter(|row| row.version > last).collect())
+    Some(OrderNews::Versions(versions))
 }

@@ -1,5 +1,6 @@
 //! Server-sent events of one order and of one drop.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
 use schemas::ids::{DropId, OrderId};
-use schemas::order::{DropEventKind, OrderRow};
+use schemas::order::{DropEventKind, OrderStatus};
 use serde_json::json;
 use tokio::sync::broadcast;
 
 use crate::app::AppState;
 use crate::archive::DropState;
 use crate::auth::Caller;
-use crate::order_reads::{is_settled, versions_after};
+use crate::order_reads::{OrderNews, is_settled, order_news, pending, refused};
 use crate::views::{OrderView, available};
 use crate::window::DropChange;
 
@@ -40,9 +41,11 @@ struct OrderStream {
     state: AppState,
     caller: Caller,
     order: OrderId,
+    /// The last version that was told, or is in the queue.
     last: i32,
-    queue: std::collections::VecDeque<std::sync::Arc<OrderRow>>,
+    queue: VecDeque<Event>,
     said_pending: bool,
+    /// Nothing comes after the queue.
     ended: bool,
 }
 
@@ -53,64 +56,53 @@ pub(crate) fn order_stream(
     order: OrderId,
     last: i32,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let start = OrderStream {
-        state,
-        caller,
-        order,
-        last,
-        queue: std::collections::VecDeque::new(),
-        said_pending: last > 0,
-        ended: false,
-    };
+    let (queue, said_pending) = (VecDeque::new(), last > 0);
+    let start = OrderStream { state, caller, order, last, queue, said_pending, ended: false };
     with_heartbeat(stream::unfold(start, next_order_event))
 }
 
 async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallible>, OrderStream)> {
-    if at.ended {
-        return None;
-    }
     loop {
-        if let Some(row) = at.queue.pop_front() {
-            at.last = row.version;
-            let view = OrderView::new(&row, at.state.intake.partitions());
-            let event = json_event(row.status.as_str(), view).id(row.version.to_string());
+        if let Some(event) = at.queue.pop_front() {
             return Some((Ok(event), at));
+        }
+        if at.ended {
+            return None;
         }
         // Registered before reading: a change between the two still wakes us.
         let (watch, seen) = at.state.window.watch_order(at.order);
-        let settled_at = match &seen {
-            Some(crate::window::OrderSeen::Row { versions }) => {
-                versions.last().filter(|row| is_settled(row)).map(|row| row.version)
-            }
-            _ => None,
-        };
-        let rows = versions_after(&at.state, &at.caller, at.order, seen, at.last).await?;
-        if !rows.is_empty() {
-            at.queue.extend(rows);
-            continue;
+        let news = order_news(&at.state, &at.caller, at.order, seen).await?;
+        at.tell(&news);
+        if at.queue.is_empty() {
+            watch.changed().await;
         }
-        if settled_at.is_some_and(|version| at.last >= version) || at.is_settled_in_archive().await
-        {
-            at.ended = true;
-            return Some((Ok(json_event("end", json!({}))), at));
-        }
-        if at.last == 0 && !at.said_pending {
-            at.said_pending = true;
-            let pending = json!({"id": at.order.to_string(), "status": "PENDING"});
-            return Some((Ok(json_event("PENDING", pending)), at));
-        }
-        watch.changed().await;
     }
 }
 
 impl OrderStream {
-    async fn is_settled_in_archive(&self) -> bool {
-        if self.last == 0 {
-            return false;
+    fn tell(&mut self, news: &OrderNews) {
+        match news {
+            OrderNews::Versions(versions) => {
+                for row in versions.iter().filter(|row| row.version > self.last) {
+                    let view = OrderView::new(row, self.state.intake.partitions());
+                    let event = json_event(row.status.as_str(), view).id(row.version.to_string());
+                    self.queue.push_back(event);
+                }
+                self.last = versions.last().map_or(self.last, |row| row.version.max(self.last));
+                self.ended = versions.last().is_some_and(|row| is_settled(row));
+            }
+            OrderNews::Refused(refusal) => {
+                let view = refused(self.order, refusal);
+                self.queue.push_back(json_event(OrderStatus::Rejected.as_str(), view));
+                self.ended = true;
+            }
         }
-        let row = versions_after(&self.state, &self.caller, self.order, None, 0).await;
-        row.and_then(|rows| rows.last().cloned())
-            .is_some_and(|row| is_settled(&row) && row.version <= self.last)
+        if self.ended {
+            self.queue.push_back(json_event("end", json!({})));
+        } else if self.last == 0 && !self.said_pending {
+            self.said_pending = true;
+            self.queue.push_back(json_event("PENDING", pending(self.order)));
+        }
     }
 }
 
@@ -119,7 +111,7 @@ struct DropStream {
     drop: DropId,
     changes: broadcast::Receiver<DropChange>,
     shown: DropState,
-    queue: std::collections::VecDeque<Event>,
+    queue: VecDeque<Event>,
 }
 
 /// The whole drop, then its status and stock as they change.

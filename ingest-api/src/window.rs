@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustc_hash::FxHashMap;
 use schemas::decision::{Decision, Outcome};
 use schemas::follow::{FollowBody, FollowRow};
-use schemas::ids::{CreatorId, DropId, IntentId, OrderId, UserId};
-use schemas::order::{DropEventKind, DropStatus, OrderBody, OrderRow, Reason, Refusal};
+use schemas::ids::{CreatorId, DropId, IntentId, OrderId, UserId, VariantId};
+use schemas::order::{
+    DropEventKind, DropRow, DropStatus, OrderBody, OrderRow, Reason, Refusal, StockRow,
+};
 use schemas::partition::Partition;
 use schemas::units::Millis;
 use tokio::sync::{Notify, broadcast, oneshot};
@@ -61,9 +63,38 @@ struct State {
     follow_ages: VecDeque<(CreatorId, UserId)>,
 }
 
+/// A drop as far as this node has seen it: of one whose terms, or the stock of some variant, are older than the window the
+/// rest comes from the archive.
 struct DropSeen {
-    state: DropState,
+    drop: Option<DropRow>,
+    stocks: Vec<StockRow>,
     changes: broadcast::Sender<DropChange>,
+}
+
+impl Default for DropSeen {
+    fn default() -> Self {
+        let changes = broadcast::channel(DROP_CHANGES_MAX).0;
+        Self { drop: None, stocks: Vec::new(), changes }
+    }
+}
+
+impl DropSeen {
+    fn whole(&self) -> Option<DropState> {
+        let drop = self.drop.clone()?;
+        // Of an archived drop nothing but its terms is left.
+        let is_whole =
+            drop.status == DropStatus::Archived || self.stocks.len() == drop.variants.len();
+        is_whole.then(|| DropState { drop, stocks: self.stocks.clone() })
+    }
+
+    fn stock_mut(&mut self, variant: VariantId) -> Option<&mut StockRow> {
+        self.stocks.iter_mut().find(|stock| stock.variant_id == variant)
+    }
+
+    fn add_stock(&mut self, stock: StockRow) {
+        self.stocks.push(stock);
+        self.stocks.sort_by_key(|stock| stock.variant_id);
+    }
 }
 
 type OrderWaiters = FxHashMap<IntentId, oneshot::Sender<Arc<OrderDecided>>>;
@@ -208,34 +239,34 @@ impl Window {
         (OrderWatch { window: self.clone(), order, changed: Some(receiver) }, seen)
     }
 
-    /// A drop as this node knows it, with its coming changes.
+    /// A drop as this node knows it, with its coming changes. Nothing where it knows a part only.
     pub(crate) fn drop_state(
         &self,
         drop: DropId,
     ) -> Option<(DropState, broadcast::Receiver<DropChange>)> {
         let state = lock(&self.state);
-        state.drops.get(&drop).map(|seen| (seen.state.clone(), seen.changes.subscribe()))
+        let seen = state.drops.get(&drop)?;
+        Some((seen.whole()?, seen.changes.subscribe()))
     }
 
     /// When a drop that is not on sale yet opens.
     pub(crate) fn opens_at(&self, drop: DropId) -> Option<Millis> {
         let state = lock(&self.state);
-        let row = &state.drops.get(&drop)?.state.drop;
+        let row = state.drops.get(&drop)?.drop.as_ref()?;
         (row.status == DropStatus::Upcoming).then_some(row.starts_at)
     }
 
-    /// The creator of a drop.
-    pub(crate) fn creator_of(&self, drop: DropId) -> Option<CreatorId> {
-        lock(&self.state).drops.get(&drop).map(|seen| seen.state.drop.creator_id)
-    }
-
-    /// Keeps a drop that was read from the archive, so that its changes can be streamed.
+    /// Keeps what was read of a drop from the archive, so that its changes can be streamed. What this node has seen itself
+    /// is newer.
     pub(crate) fn adopt_drop(&self, found: DropState) {
         let mut state = lock(&self.state);
-        state.drops.entry(found.drop.drop_id).or_insert_with(|| DropSeen {
-            state: found,
-            changes: broadcast::channel(DROP_CHANGES_MAX).0,
-        });
+        let seen = state.drops.entry(found.drop.drop_id).or_default();
+        seen.drop.get_or_insert(found.drop);
+        for stock in found.stocks {
+            if seen.stock_mut(stock.variant_id).is_none() {
+                seen.add_stock(stock);
+            }
+        }
     }
 
     pub(crate) fn follow(&self, creator: CreatorId, user: UserId) -> Option<FollowRow> {
@@ -336,21 +367,15 @@ impl State {
             woken.extend(self.order_waiters.remove(&order).into_iter().flatten());
         }
         for row in &body.drops {
-            let seen = self.drops.entry(row.drop_id).or_insert_with(|| DropSeen {
-                state: DropState { drop: row.clone(), stocks: Vec::new() },
-                changes: broadcast::channel(DROP_CHANGES_MAX).0,
-            });
-            seen.state.drop = row.clone();
+            self.drops.entry(row.drop_id).or_default().drop = Some(row.clone());
             edges.push((row.drop_id, DropChange::Row));
         }
         for row in &body.stocks {
-            let Some(seen) = self.drops.get_mut(&row.drop_id) else { continue };
-            let stocks = &mut seen.state.stocks;
-            match stocks.iter_mut().find(|stock| stock.variant_id == row.variant_id) {
+            let seen = self.drops.entry(row.drop_id).or_default();
+            match seen.stock_mut(row.variant_id) {
                 Some(stock) => *stock = *row,
-                None => stocks.push(*row),
+                None => seen.add_stock(*row),
             }
-            stocks.sort_by_key(|stock| stock.variant_id);
             edges.push((row.drop_id, DropChange::Row));
         }
         edges.extend(body.events.iter().map(|event| (event.drop_id, DropChange::Edge(event.kind))));

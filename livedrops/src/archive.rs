@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ingest_api::archive::Reading;
+use ingest_api::archive::{Answer, Reading};
 use ingest_api::{Archive, ArchiveError, DropState};
 use model::{Row, RowKey};
 use postgres_views::PostgresViews;
@@ -10,31 +10,55 @@ use reservations::rows::{self as reservation_rows, StateRow};
 use schemas::ids::{CreatorId, DropId, OrderId, UserId};
 use schemas::order::OrderRow;
 use schemas::partition::Partition;
+use schemas::topics::ORDER_DECISIONS;
 use schemas::units::Millis;
 
 use crate::owners::{Owners, ProcessorName};
 
-/// Reads the Postgres view.
-pub(crate) struct PostgresArchive(pub(crate) Arc<PostgresViews>);
+/// Asks the owner's store where that is in this process, because it never trails, then the Postgres view, which keeps what
+/// a store has forgotten.
+pub(crate) struct PostgresArchive {
+    pub(crate) views: Arc<PostgresViews>,
+    pub(crate) stores: StoreArchive,
+}
 
 fn away(error: impl std::fmt::Display) -> ArchiveError {
     ArchiveError::Unreachable(error.to_string())
 }
 
 impl Archive for PostgresArchive {
+    fn shows(&self, partition: Partition, intent_offset: i64) -> Answer<'_, bool> {
+        Box::pin(async move {
+            if self.stores.shows(partition, intent_offset).await == Ok(true) {
+                return Ok(true);
+            }
+            let positions = self.views.positions(ORDER_DECISIONS.name).await.map_err(away)?;
+            let position = positions.get(&partition);
+            Ok(position.is_some_and(|position| position.next_intent_offset > intent_offset))
+        })
+    }
+
     fn order(&self, order: OrderId) -> Reading<'_, OrderRow> {
-        Box::pin(async move { self.0.order(order).await.map_err(away) })
+        Box::pin(async move {
+            if let Ok(Some(row)) = self.stores.order(order).await {
+                return Ok(Some(row));
+            }
+            self.views.order(order).await.map_err(away)
+        })
     }
 
     fn drop_state(&self, drop: DropId) -> Reading<'_, DropState> {
         Box::pin(async move {
-            let found = self.0.drop_with_stock(drop).await.map_err(away)?;
+            if let Ok(Some(state)) = self.stores.drop_state(drop).await {
+                return Ok(Some(state));
+            }
+            let found = self.views.drop_with_stock(drop).await.map_err(away)?;
             Ok(found.map(|(drop, stocks)| DropState { drop, stocks }))
         })
     }
 
     fn follow(&self, creator: CreatorId, user: UserId) -> Reading<'_, Millis> {
-        Box::pin(async move { self.0.follow(creator, user).await.map_err(away) })
+        Box::pin(async move { self.views.follow(creator, user).await.map_err(away) })
     }
 }
 
@@ -75,6 +99,17 @@ impl StoreArchive {
 }
 
 impl Archive for StoreArchive {
+    fn shows(&self, partition: Partition, intent_offset: i64) -> Answer<'_, bool> {
+        let store = self.owners.store(ProcessorName::Reservations, partition);
+        let position = store
+            .ok_or(ArchiveError::NotConfigured)
+            .and_then(|store| store.position().map_err(away));
+        let shows = position.map(|position| {
+            position.is_some_and(|position| position.next_intent_offset > intent_offset)
+        });
+        Box::pin(std::future::ready(shows))
+    }
+
     fn order(&self, order: OrderId) -> Reading<'_, OrderRow> {
         let partition = order.partition(self.partitions);
         let key = reservation_rows::order_key(order);

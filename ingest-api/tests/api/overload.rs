@@ -1,25 +1,22 @@
 //! A log that does not answer: load is shed before it, and an unknown outcome is reported as unknown.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
-
-mod keys;
-
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{Request, Response};
 use http_body_util::BodyExt;
-use ingest_api::archive::{Archive, ArchiveError, DropState, Reading};
+use ingest_api::archive::{Answer, Archive, ArchiveError, DropState, Reading};
 use ingest_api::{Intake, Settings, Verifier, Window};
 use runtime::{AppendError, IntentAppender, IntentToAppend};
 use schemas::ids::{CreatorId, DropId, OrderId, UserId};
 use schemas::order::OrderRow;
+use schemas::partition::Partition;
 use schemas::units::Millis;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 
-use keys::{ED25519, ED25519_PUBLIC};
+use super::keys::{ED25519_PUBLIC, token};
 
 type Held = Arc<Mutex<Vec<oneshot::Sender<Result<i64, AppendError>>>>>;
 
@@ -39,9 +36,14 @@ impl IntentAppender for SilentLog {
     }
 }
 
+/// Neither a view nor a store.
 struct NoArchive;
 
 impl Archive for NoArchive {
+    fn shows(&self, _: Partition, _: i64) -> Answer<'_, bool> {
+        Box::pin(std::future::ready(Err(ArchiveError::NotConfigured)))
+    }
+
     fn order(&self, _: OrderId) -> Reading<'_, OrderRow> {
         Box::pin(std::future::ready(Err(ArchiveError::NotConfigured)))
     }
@@ -67,14 +69,8 @@ fn router(log: &SilentLog, in_flight_max: usize) -> axum::Router {
 }
 
 fn order(key: &str) -> Request<Body> {
-    let now = platform::clock::now_ms() / 1_000;
-    let claims =
-        serde_json::json!({"sub": UserId([5; 16]).to_string(), "iat": now, "exp": now + 60});
-    let signing = jsonwebtoken::EncodingKey::from_ed_pem(ED25519.as_bytes()).unwrap();
-    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::EdDSA);
-    let token = jsonwebtoken::encode(&header, &claims, &signing).unwrap();
     Request::post(format!("/drops/{}/orders", DropId([1; 16])))
-        .header("authorization", format!("Bearer {token}"))
+        .header("authorization", format!("Bearer {}", token(UserId([5; 16]), "")))
         .header("idempotency-key", key)
         .header("content-type", "application/json")
         .body(Body::from("{\"qty\":1}"))

@@ -1,9 +1,5 @@
 //! Which tokens count, alone and among others that come at the same time.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
-
-mod keys;
-
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +11,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use schemas::ids::UserId;
 use serde_json::{Value, json};
 
-use keys::{ED25519, ED25519_PUBLIC};
+use super::keys::{ED25519, ED25519_PUBLIC};
 
 const P256: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgLg9otkMVqTtIEEPi
