@@ -21,6 +21,7 @@ use utoipa::ToSchema;
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::body::{StrictJson, idempotency_key, text_fault};
+use crate::drop_reads::{self, unknown_drop};
 use crate::drops::{answer_drop, command_intent, drop_id, send_command};
 use crate::orders::new_intent_id;
 use crate::problem::{FieldError, Problem};
@@ -354,6 +355,26 @@ fn edit_terms(drop: DropId, request: &EditRequest) -> Result<EditDrop, Problem> 
     })
 }
 
+/// New prices say their currency, which the log does not: a drop keeps the one that it was scheduled with.
+async fn check_currency(
+    state: &AppState,
+    drop: DropId,
+    request: &EditRequest,
+) -> Result<(), Problem> {
+    let known = drop_reads::find(state, drop).await?.ok_or_else(unknown_drop)?;
+    let one = request.price.iter().map(|price| ("price".to_owned(), price));
+    let of_variants = request.variants.iter().flatten().enumerate();
+    let several =
+        of_variants.map(|(index, variant)| (format!("variants[{index}].price"), &variant.price));
+    let mut faults = Faults::default();
+    for (field, price) in one.chain(several) {
+        if price.currency != known.drop.currency {
+            faults.add(field, format!("must be in {}, as the drop is", known.drop.currency));
+        }
+    }
+    if faults.0.is_empty() { Ok(()) } else { Err(Problem::fields(faults.0)) }
+}
+
 /// Changes the terms of a drop that is not yet on sale.
 #[utoipa::path(patch, path = "/drops/{id}", request_body = EditRequest, responses(
     (status = 200, description = "changed", body = DropView), (status = 202, description = "durable"),
@@ -367,7 +388,11 @@ pub(crate) async fn edit(
     StrictJson(request): StrictJson<EditRequest>,
 ) -> Result<Response, Problem> {
     let drop = drop_id(&drop)?;
-    let edit = Some(Box::new(edit_terms(drop, &request)?));
+    let edit = edit_terms(drop, &request)?;
+    if !edit.prices.is_empty() {
+        check_currency(&state, drop, &request).await?;
+    }
+    let edit = Some(Box::new(edit));
     let intent = command_intent(&caller, drop, OrderIntentKind::Edit);
     send_command(&state, &headers, drop, OrderIntent { edit, ..intent }).await
 }

@@ -110,9 +110,9 @@ fn node(view: Result<View, ArchiveError>) -> Node {
 }
 
 impl Node {
-    async fn send(&self, request: Builder, token: &str, body: &'static str) -> Response<Body> {
+    async fn send(&self, request: Builder, token: &str, body: impl Into<Body>) -> Response<Body> {
         let request = request.header("authorization", format!("Bearer {token}"));
-        self.router.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap()
+        self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap()
     }
 
     async fn get(&self, path: &str, token: &str) -> Response<Body> {
@@ -347,4 +347,28 @@ async fn stock_that_the_node_has_seen_itself_is_newer_than_what_a_view_knows() {
     assert!(event.contains(r#""available":0"#), "{event}");
     let body = json(node.get(&format!("/drops/{DROP}"), &token(BUYER, "")).await).await;
     assert_eq!(body["variants"][0]["available"], 0, "{body}");
+}
+
+#[tokio::test]
+async fn a_new_price_in_another_currency_is_refused_before_it_is_written() {
+    let drop = Some(DropState { drop: drop_row(), stocks: vec![stock_row(9)] });
+    let node = node(Ok(View { drop, ..View::default() }));
+    let creator = token(STRANGER, &format!("creator:{CREATOR}:write"));
+    let patch = async |body: String| {
+        let request = Request::patch(format!("/drops/{DROP}"));
+        let request = request.header("content-type", "application/json");
+        node.send(request, &creator, body).await
+    };
+    let variant = DROP.plain_variant();
+    let of_variant = format!(
+        r#"{{"variants":[{{"variantId":"{variant}","price":{{"amount":5,"currency":"USD"}}}}]}}"#
+    );
+    let of_drop = |currency| format!(r#"{{"price":{{"amount":5,"currency":"{currency}"}}}}"#);
+    for (body, field) in [(of_drop("USD"), "price"), (of_variant, "variants[0].price")] {
+        let response = patch(body).await;
+        assert_eq!(response.status(), 400);
+        let body = json(response).await;
+        assert_eq!(body["errors"][0]["field"], field, "{body}");
+    }
+    assert_eq!(patch(of_drop("EUR")).await.status(), 202);
 }
