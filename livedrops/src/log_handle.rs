@@ -28,16 +28,20 @@ pub(crate) fn wall_clock() -> Millis {
 }
 
 impl LogHandle {
-    /// Opens the configured log. With `prepare`, makes missing topics and registers schemas.
+    /// Opens the configured log. With `prepare`, makes what is missing: the embedded log, or topics and schemas.
     pub(crate) async fn open(config: &Config, prepare: bool) -> Result<Self, Failure> {
         match config.log_kind()? {
-            LogKind::Embedded => Self::open_embedded(config),
+            LogKind::Embedded => Self::open_embedded(config, prepare),
             LogKind::Kafka => Self::open_kafka(config, prepare).await,
         }
     }
 
-    fn open_embedded(config: &Config) -> Result<Self, Failure> {
+    fn open_embedded(config: &Config, prepare: bool) -> Result<Self, Failure> {
         let folder = config.data_dir().join("log");
+        if !prepare && !folder.is_dir() {
+            let what = format!("{}: there is no log in this folder", folder.display());
+            return Err(Failure::usage("data_dir", what));
+        }
         let id = platform::clock::random_uuid().to_string();
         let log =
             EmbeddedLog::open(&folder, config.partitions()?, &id, wall_clock).map_err(|error| {

@@ -116,7 +116,12 @@ async fn the_audit_names_every_store_that_is_ahead_of_its_log_and_every_one_it_c
     assert_all_ahead();
     // Not a partition of it has a decision.
     std::fs::remove_dir_all(site.path("data/log")).unwrap();
+    std::fs::create_dir(site.path("data/log")).unwrap();
     assert_all_ahead();
+    let nowhere = site.run("dada", false, &["audit"]);
+    assert_eq!(nowhere.status.code(), Some(2), "{nowhere:?}");
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("there is no log in this folder"));
+    assert!(!site.path("dada").exists(), "an audit makes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
