@@ -2,9 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use runtime::{SchemaBook, TailStart};
+use runtime::{CommittedRecord, SchemaBook, TailStart};
+use schemas::avro::Datum;
+use schemas::follow::FollowBody;
+use schemas::order::OrderBody;
 use schemas::partition::Partition;
-use schemas::topics::{ORDER_DECISIONS, ORDER_INTENTS};
+use schemas::topics::{FOLLOW_DECISIONS, FOLLOW_INTENTS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
 
 use super::all::LogFlags;
 use super::{block_on, print};
@@ -30,7 +33,7 @@ enum What {
     List,
     /// One, with its bytes.
     Show {
-        /// `partition:offset`, as listed.
+        /// `topic:partition:offset`, as listed.
         place: String,
     },
 }
@@ -51,45 +54,54 @@ impl DeadLetters {
 
 fn list(log: &LogHandle) -> Result<(), Failure> {
     let schemas = SchemaBook::open(log.registry())?;
+    list_topic::<OrderBody>(log, &schemas, (ORDER_INTENTS, ORDER_DECISIONS))?;
+    list_topic::<FollowBody>(log, &schemas, (FOLLOW_INTENTS, FOLLOW_DECISIONS))
+}
+
+fn list_topic<B: Datum>(
+    log: &LogHandle,
+    schemas: &SchemaBook,
+    (intents, decisions): (Topic, Topic),
+) -> Result<(), Failure> {
     let mut unreadable = None;
-    read_to_end(
-        log,
-        ORDER_DECISIONS,
-        |_| TailStart::Beginning,
-        |record| {
-            type Body = schemas::order::OrderBody;
-            match read_decision::<Body>(&schemas, ORDER_DECISIONS, &record.value) {
-                Ok(decision) => {
-                    if let (Some(dead), Some(offset)) =
-                        (&decision.undecodable, decision.header.intent_offset)
-                    {
-                        let place = format!("{}:{offset}", record.partition);
-                        print(&format!("{place:<16} {:>8} bytes  {}", dead.length, dead.error));
-                    }
-                    ControlFlow::Continue(())
+    let visit =
+        |record: CommittedRecord| match read_decision::<B>(schemas, decisions, &record.value) {
+            Ok(decision) => {
+                if let (Some(dead), Some(offset)) =
+                    (&decision.undecodable, decision.header.intent_offset)
+                {
+                    let place = format!("{}:{}:{offset}", intents.name, record.partition);
+                    print(&format!("{place:<28} {:>8} bytes  {}", dead.length, dead.error));
                 }
-                Err(why) => {
-                    unreadable = Some(why);
-                    ControlFlow::Break(())
-                }
+                ControlFlow::Continue(())
             }
-        },
-    )?;
+            Err(why) => {
+                unreadable = Some(why);
+                ControlFlow::Break(())
+            }
+        };
+    read_to_end(log, decisions, |_| TailStart::Beginning, visit)?;
     unreadable.map_or(Ok(()), |why| Err(Failure::check(why)))
 }
 
+/// The place of an intent, as [`list`] prints it.
+fn parsed(place: &str) -> Option<(Topic, Partition, i64)> {
+    let (topic, place) = place.split_once(':')?;
+    let (partition, offset) = place.split_once(':')?;
+    let topic =
+        [ORDER_INTENTS, FOLLOW_INTENTS].into_iter().find(|intents| intents.name == topic)?;
+    Some((topic, Partition(partition.parse().ok()?), offset.parse().ok()?))
+}
+
 fn show(log: &LogHandle, place: &str) -> Result<(), Failure> {
-    let parsed = place.split_once(':').and_then(|(partition, offset)| {
-        Some((Partition(partition.parse().ok()?), offset.parse::<i64>().ok()?))
-    });
-    let Some((partition, offset)) = parsed.filter(|(partition, _)| partition.0 < log.partitions())
-    else {
-        return Err(Failure::usage("place", format!("`{place}` is not partition:offset")));
+    let known = parsed(place).filter(|(_, partition, _)| partition.0 < log.partitions());
+    let Some((intents, partition, offset)) = known else {
+        return Err(Failure::usage("place", format!("`{place}` is not topic:partition:offset")));
     };
     let start =
         |p| if p == partition { TailStart::Offset(offset) } else { TailStart::BeforeEnd(0) };
     let mut found = None;
-    read_to_end(log, ORDER_INTENTS, start, |record| {
+    read_to_end(log, intents, start, |record| {
         let is_it = record.partition == partition && record.offset == offset;
         if is_it {
             found = Some(record);

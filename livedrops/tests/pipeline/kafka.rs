@@ -161,6 +161,7 @@ async fn poison_is_one_decision_each_and_an_absent_registry_only_stalls() {
     }
     let line = list.lines().find(|line| line.contains("first byte is 0x7b")).unwrap();
     let place = line.split_whitespace().next().unwrap();
+    assert!(place.starts_with("order-intents:"), "{line}");
     let shown = site.run("data", false, &["dead-letters", "show", place]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("{\"hello\":1}"), "{shown:?}");
     assert_audit(&site, "data", false);
