@@ -1,13 +1,19 @@
 //! I2: every intent offset has exactly one decision, in log order, echoing the intent's id.
 
-use crate::{Finding, LoggedDecision, LoggedIntent};
+use schemas::ids::IntentId;
 
-/// Walks intents and decisions side by side.
-pub fn check(intents: &[LoggedIntent], decisions: &[LoggedDecision], findings: &mut Vec<Finding>) {
+use crate::{Finding, LoggedDecision};
+
+/// Walks intents and decisions side by side. Of an intent: its offset, and its id where it could be read.
+pub fn check<B>(
+    intents: impl Iterator<Item = (i64, Option<IntentId>)>,
+    decisions: &[LoggedDecision<B>],
+    findings: &mut Vec<Finding>,
+) {
     let mut found =
         |offset, what: String| findings.push(Finding { checker: "answers", offset, what });
-    let first = intents.first().map_or(i64::MAX, |intent| intent.offset);
-    let mut due = intents.iter();
+    let mut due = intents.peekable();
+    let first = due.peek().map_or(i64::MAX, |(offset, _)| *offset);
     let mut previous = -1;
     for logged in decisions {
         let header = &logged.decision.header;
@@ -27,8 +33,7 @@ pub fn check(intents: &[LoggedIntent], decisions: &[LoggedDecision], findings: &
             continue; // the intent is older than the topic's retention
         }
         match due.next() {
-            Some(intent) if intent.offset == offset => {
-                let id = intent.intent.as_ref().map(|intent| intent.intent_id);
+            Some((asked, id)) if asked == offset => {
                 if id.is_some() && header.intent_id.is_some() && id != header.intent_id {
                     found(
                         logged.offset,
@@ -39,7 +44,7 @@ pub fn check(intents: &[LoggedIntent], decisions: &[LoggedDecision], findings: &
                     found(logged.offset, format!("the decision of intent {offset} echoes no id"));
                 }
             }
-            Some(intent) => found(intent.offset, "the intent was skipped: no decision".into()),
+            Some((asked, _)) => found(asked, "the intent was skipped: no decision".into()),
             None => {
                 found(logged.offset, format!("intent {offset} is decided but is not in the log"));
             }

@@ -54,13 +54,13 @@ const WHOLE_LIFE: i32 = 2;
 
 /// An intent as the log holds it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct LoggedIntent {
+pub struct LoggedIntent<I = OrderIntent> {
     /// Its offset.
     pub offset: i64,
     /// The log's append time.
     pub append_time: Millis,
     /// The record, where it could be read.
-    pub intent: Option<OrderIntent>,
+    pub intent: Option<I>,
 }
 
 /// A decision as the log holds it.
@@ -113,7 +113,10 @@ pub struct Report {
 pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
     let mut findings = Vec::new();
     let chain = chain::check(decisions, &mut findings);
-    answers::check(intents, decisions, &mut findings);
+    let asked = intents
+        .iter()
+        .map(|logged| (logged.offset, logged.intent.as_ref().map(|intent| intent.intent_id)));
+    answers::check(asked, decisions, &mut findings);
     let mut fold = Fold::default();
     let mut deadlines = deadlines::Deadlines::default();
     let mut counts = stock::Counts::default();
@@ -144,16 +147,25 @@ pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
         stock::check(&counts, &fold, offset, body, &mut findings);
     }
     stock::check_totals(&fold, &mut findings);
-    let next = decisions.last().map_or(0, |last| last.decision.header.next_intent_offset);
-    let undecided = intents.iter().filter(|intent| intent.offset >= next).count();
-    let decided =
-        decisions.iter().filter(|logged| logged.decision.header.intent_offset.is_some()).count();
     Report {
         findings,
         fold,
         intents_from: intents.first().map_or(0, |intent| intent.offset),
-        undecided: i64::try_from(undecided).unwrap_or(i64::MAX),
-        decided: i64::try_from(decided).unwrap_or(i64::MAX),
+        undecided: undecided(intents, decisions),
+        decided: decided(decisions),
         chain,
     }
+}
+
+/// Intents at or past where the last decision says that its owner goes on reading.
+fn undecided<I, B>(intents: &[LoggedIntent<I>], decisions: &[LoggedDecision<B>]) -> i64 {
+    let next = decisions.last().map_or(0, |last| last.decision.header.next_intent_offset);
+    let undecided = intents.iter().filter(|intent| intent.offset >= next).count();
+    i64::try_from(undecided).unwrap_or(i64::MAX)
+}
+
+fn decided<B>(decisions: &[LoggedDecision<B>]) -> i64 {
+    let decided =
+        decisions.iter().filter(|logged| logged.decision.header.intent_offset.is_some()).count();
+    i64::try_from(decided).unwrap_or(i64::MAX)
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use auditor::{Finding, Fold, LoggedDecision, LoggedIntent};
 use clickhouse_views::{ClickhouseViews, facts_of};
 use postgres_views::{OrderDigest, PostgresViews};
-use runtime::{CommittedRecord, SchemaBook, TailStart};
+use runtime::{CommittedRecord, SchemaBook, SchemaProblem, TailStart};
 use schemas::avro::Datum;
-use schemas::follow::FollowBody;
+use schemas::follow::{FollowBody, FollowIntent};
 use schemas::framing;
 use schemas::ids::{Chain, DropId};
+use schemas::order::{OrderBody, OrderIntent};
 use schemas::partition::Partition;
-use schemas::topics::{FOLLOW_DECISIONS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
+use schemas::topics::{FOLLOW_DECISIONS, FOLLOW_INTENTS, ORDER_DECISIONS, ORDER_INTENTS, Topic};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -25,10 +26,15 @@ use crate::tails::{read_decision, read_to_end};
 pub(crate) use stores::{StoresReport, compare_stores};
 
 /// One partition's records, as the log holds them.
-#[derive(Default)]
-struct PartitionRecords {
-    intents: Vec<LoggedIntent>,
-    decisions: Vec<LoggedDecision>,
+struct PartitionRecords<I = OrderIntent, B = OrderBody> {
+    intents: Vec<LoggedIntent<I>>,
+    decisions: Vec<LoggedDecision<B>>,
+}
+
+impl<I, B> Default for PartitionRecords<I, B> {
+    fn default() -> Self {
+        Self { intents: Vec::new(), decisions: Vec::new() }
+    }
 }
 
 /// What the log proves.
@@ -84,25 +90,64 @@ pub(crate) struct FollowProof {
     pub(crate) findings: Vec<(Partition, Finding)>,
     /// Pairs of which one follows the other now.
     pub(crate) pairs: usize,
+    pub(crate) intents: usize,
+    pub(crate) decided: i64,
+    pub(crate) undecided: i64,
     /// Every link of each partition's chain, and what its decisions add up to.
     partitions: BTreeMap<Partition, (Vec<Chain>, auditor::follows::Report)>,
 }
 
-/// Reads and audits the follow decisions.
+/// Reads and audits the follow topics.
 pub(crate) fn prove_follows(log: &LogHandle, schemas: &SchemaBook) -> Result<FollowProof, Failure> {
-    let mut partitions: BTreeMap<Partition, Vec<LoggedDecision<FollowBody>>> = BTreeMap::new();
-    for record in read_topic(log, FOLLOW_DECISIONS)? {
-        let (partition, logged) = logged_decision(schemas, FOLLOW_DECISIONS, record)?;
-        partitions.entry(partition).or_default().push(logged);
-    }
+    let partitions: BTreeMap<Partition, PartitionRecords<FollowIntent, FollowBody>> =
+        read_partitions(log, schemas, (FOLLOW_INTENTS, FOLLOW_DECISIONS))?;
     let mut proof = FollowProof::default();
-    for (partition, decisions) in partitions {
-        let mut report = auditor::follows::audit(&decisions);
+    for (partition, records) in partitions {
+        let mut report = auditor::follows::audit(&records.intents, &records.decisions);
         proof.pairs += report.pairs();
+        proof.intents += records.intents.len();
+        proof.decided += report.decided;
+        proof.undecided += report.undecided;
         proof.findings.extend(report.findings.drain(..).map(|finding| (partition, finding)));
-        proof.partitions.insert(partition, (links(&decisions), report));
+        proof.partitions.insert(partition, (links(&records.decisions), report));
     }
     Ok(proof)
+}
+
+/// Both topics of a processor, by partition.
+fn read_partitions<I: Datum, B: Datum>(
+    log: &LogHandle,
+    schemas: &SchemaBook,
+    (intents, decisions): (Topic, Topic),
+) -> Result<BTreeMap<Partition, PartitionRecords<I, B>>, Failure> {
+    let mut partitions: BTreeMap<Partition, PartitionRecords<I, B>> = BTreeMap::new();
+    // Decisions first: an intent decided after this is not missing, only later.
+    for record in read_topic(log, decisions)? {
+        let (partition, logged) = logged_decision(schemas, decisions, record)?;
+        partitions.entry(partition).or_default().decisions.push(logged);
+    }
+    for record in read_topic(log, intents)? {
+        let (partition, logged) = logged_intent(schemas, intents, record)?;
+        partitions.entry(partition).or_default().intents.push(logged);
+    }
+    Ok(partitions)
+}
+
+/// An intent, where it could be read. Whether it could is not known while the registry is away.
+fn logged_intent<I: Datum>(
+    schemas: &SchemaBook,
+    topic: Topic,
+    CommittedRecord { partition, offset, append_time, value }: CommittedRecord,
+) -> Result<(Partition, LoggedIntent<I>), Failure> {
+    let intent = match framing::split(&value) {
+        Err(_) => None,
+        Ok((id, datum)) => match schemas.codec(id, topic.subject) {
+            Ok(codec) => codec.decode(datum).ok(),
+            Err(SchemaProblem::Poison(_)) => None,
+            Err(SchemaProblem::Stall(why)) => return Err(Failure::unreachable(why)),
+        },
+    };
+    Ok((partition, LoggedIntent { offset, append_time, intent }))
 }
 
 /// Reads and audits the order topics; with `only`, what is about that drop.
@@ -111,21 +156,7 @@ pub(crate) fn prove(
     schemas: &SchemaBook,
     only: Option<DropId>,
 ) -> Result<Proof, Failure> {
-    let mut partitions: BTreeMap<Partition, PartitionRecords> = BTreeMap::new();
-    // Decisions first: an intent decided after this is not missing, only later.
-    for record in read_topic(log, ORDER_DECISIONS)? {
-        let (partition, logged) = logged_decision(schemas, ORDER_DECISIONS, record)?;
-        partitions.entry(partition).or_default().decisions.push(logged);
-    }
-    for record in read_topic(log, ORDER_INTENTS)? {
-        let codec = framing::split(&record.value)
-            .ok()
-            .and_then(|(id, datum)| Some((schemas.codec(id, ORDER_INTENTS.subject).ok()?, datum)));
-        let intent = codec.and_then(|(codec, datum)| codec.decode(datum).ok());
-        let logged =
-            LoggedIntent { offset: record.offset, append_time: record.append_time, intent };
-        partitions.entry(record.partition).or_default().intents.push(logged);
-    }
+    let mut partitions = read_partitions(log, schemas, (ORDER_INTENTS, ORDER_DECISIONS))?;
     let wanted = only.map(|drop| drop.partition(log.partitions()));
     partitions.retain(|partition, _| wanted.is_none_or(|wanted| wanted == *partition));
     Ok(audit(partitions))

@@ -76,7 +76,10 @@ async fn audit(config: Config, drop: Option<DropId>) -> Result<(), Failure> {
     }
     let verified =
         if follows.findings.is_empty() { ", counters = sets, chains verified" } else { "" };
-    print(&format!("follows    {} pairs{verified}", follows.pairs));
+    print(&format!(
+        "follows    {} undecided · {} intents, {} decided · {} pairs{verified}",
+        follows.undecided, follows.intents, follows.decided, follows.pairs
+    ));
     report_stores(&stores);
     let mut is_equal = stores.differences.is_empty() && follows.findings.is_empty();
     if drop.is_none() {

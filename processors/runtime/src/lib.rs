@@ -22,7 +22,7 @@ pub use log::{
 pub use memory_store::MemoryStore;
 pub use overlay::state_hash_of_rows;
 pub use partition_task::{BACKLOG_MIN, Batching, Exit, PartitionTask, Refused, TaskSettings, Wake};
-pub use schema_book::{RegistryError, SchemaBook, SchemaRegistry};
+pub use schema_book::{RegistryError, SchemaBook, SchemaProblem, SchemaRegistry};
 pub use status::{PartitionState, PartitionStatus};
 pub use store::{Position, Store, StoreBatch, StoreError, state_hash};
 pub use worker::Worker;
