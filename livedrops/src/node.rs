@@ -67,6 +67,8 @@ pub(crate) struct Node {
     webhooks: axum::Router,
     threads: Vec<JoinHandle<()>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
+    /// What asks the provider. It does not end by itself.
+    payments: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Node {
@@ -96,6 +98,7 @@ impl Node {
             webhooks: axum::Router::new(),
             threads: Vec::new(),
             servers: Vec::new(),
+            payments: None,
         };
         match node.start_roles(config, roles, metrics).await {
             Ok(()) => Ok(node),
@@ -131,7 +134,7 @@ impl Node {
             let context = self.view_context();
             let started = payments::start(config, context)?;
             self.threads.push(started.tail);
-            self.servers.push(started.worker);
+            self.payments = Some(started.worker);
             self.webhooks = started.webhooks;
         }
         if roles.api {
@@ -312,11 +315,16 @@ impl Node {
     /// Drains requests, then stops owners after their last commit, then everything else.
     pub(crate) async fn shut_down(mut self) {
         self.draining.cancel();
+        let until = tokio::time::Instant::now() + DRAIN; // for all of them
         for server in self.servers.drain(..) {
             let stopping = server.abort_handle();
-            if tokio::time::timeout(DRAIN, server).await.is_err() {
+            if tokio::time::timeout_at(until, server).await.is_err() {
                 stopping.abort(); // streams do not end by themselves
             }
+        }
+        // Not before: a webhook that is still answered is written by it. What it has asked is asked again by the next one.
+        if let Some(payments) = self.payments.take() {
+            payments.abort();
         }
         self.stop.store(true, Ordering::Relaxed);
         let (owners, threads) = (self.owners.clone(), std::mem::take(&mut self.threads));
