@@ -37,6 +37,35 @@ struct Pace {
 const POSTGRES: Pace = Pace { linger: Duration::from_millis(50), records_max: 5_000 };
 /// `ClickHouse` makes a part of every insert: few and large ones keep it well.
 const CLICKHOUSE: Pace = Pace { linger: Duration::from_millis(500), records_max: 50_000 };
+
+/// A view and what it is made of.
+#[derive(Clone, Copy)]
+struct View {
+    /// Of its thread, and in metrics.
+    name: &'static str,
+    topic: Topic,
+    pace: Pace,
+}
+
+const POSTGRES_ORDERS: View =
+    View { name: "postgres-orders", topic: ORDER_DECISIONS, pace: POSTGRES };
+const POSTGRES_FOLLOWS: View =
+    View { name: "postgres-follows", topic: FOLLOW_DECISIONS, pace: POSTGRES };
+const CLICKHOUSE_ORDERS: View =
+    View { name: "clickhouse-orders", topic: ORDER_DECISIONS, pace: CLICKHOUSE };
+
+impl View {
+    /// Beside `livedrops_partition_seq` of the partition's owner this tells how far the view trails.
+    fn show(self, partition: Partition, seq: i64) {
+        let labels = [("view", self.name.to_owned()), ("partition", partition.to_string())];
+        #[allow(clippy::cast_precision_loss, reason = "gauges are doubles")]
+        metrics::gauge!("livedrops_view_seq", &labels).set(seq as f64);
+    }
+}
+
+fn last_seqs<B>(batch: &[Placed<B>]) -> BTreeMap<Partition, i64> {
+    batch.iter().map(|placed| (placed.partition, placed.decision.header.seq)).collect()
+}
 const POLL_MAX: Duration = Duration::from_millis(100);
 /// Pause before a view is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -63,6 +92,8 @@ impl ViewContext {
             while !self.stop.load(Ordering::Relaxed) {
                 if let Err(why) = fold(&self) {
                     tracing::warn!(reader = name, why, "starts over from its position");
+                    metrics::counter!("livedrops_reader_restarts_total", "reader" => name)
+                        .increment(1);
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -83,14 +114,13 @@ impl ViewContext {
         records.into_iter().map(place).collect()
     }
 
-    /// Tails `topic` from where `positions` say. This thread reads and decodes the next batch while another applies
+    /// Tails the view's topic from where `positions` say. This thread reads and decodes the next batch while another applies
     /// the last: a rebuild keeps both busy.
     fn follow<B: Datum + Send>(
         &self,
-        topic: Topic,
+        view: View,
         positions: &BTreeMap<Partition, i64>,
-        pace: Pace,
-        apply: impl FnMut(Vec<Placed<B>>) -> ViewResult + Send,
+        mut apply: impl FnMut(Vec<Placed<B>>) -> ViewResult + Send,
     ) -> ViewResult {
         let start = |partition: Partition| match positions.get(&partition) {
             Some(offset) => TailStart::Offset(*offset),
@@ -98,14 +128,21 @@ impl ViewContext {
         };
         let tail = self
             .log
-            .gathering_tail(topic, start, pace.linger)
+            .gathering_tail(view.topic, start, view.pace.linger)
             .map_err(|failure| failure.to_string())?;
-        let (queue, batches) = sync_channel(1);
+        let (queue, batches) = sync_channel::<Vec<Placed<B>>>(1);
+        let mut apply_and_show = move |batch: Vec<Placed<B>>| {
+            let seqs = last_seqs(&batch);
+            apply(batch)?;
+            seqs.into_iter().for_each(|(partition, seq)| view.show(partition, seq));
+            Ok(())
+        };
         std::thread::scope(|scope| {
-            let applying = scope.spawn(move || batches.into_iter().try_for_each(apply));
+            let applying =
+                scope.spawn(move || batches.into_iter().try_for_each(&mut apply_and_show));
             // Also without another batch to hand over: a write that failed has to be tried again.
             let is_wanted = || !self.stop.load(Ordering::Relaxed) && !applying.is_finished();
-            let read = self.read(tail, topic, pace, is_wanted, &queue);
+            let read = self.read(tail, view, is_wanted, &queue);
             drop(queue); // ends the other thread once it has applied what is queued
             applying.join().unwrap_or_else(|_| Err("applying a batch panicked".into())).and(read)
         })
@@ -115,8 +152,7 @@ impl ViewContext {
     fn read<B: Datum>(
         &self,
         mut tail: Box<dyn Tail>,
-        topic: Topic,
-        Pace { linger, records_max }: Pace,
+        View { topic, pace: Pace { linger, records_max }, .. }: View,
         is_wanted: impl Fn() -> bool,
         queue: &SyncSender<Vec<Placed<B>>>,
     ) -> ViewResult {
@@ -149,9 +185,9 @@ pub(crate) fn postgres_orders(
     context: ViewContext,
     views: Arc<PostgresViews>,
 ) -> Result<JoinHandle<()>, Failure> {
-    context.spawn("postgres-orders", move |context| {
-        let positions = postgres_positions(context, &views, ORDER_DECISIONS)?;
-        context.follow(ORDER_DECISIONS, &positions, POSTGRES, |batch: Vec<Placed<OrderBody>>| {
+    context.spawn(POSTGRES_ORDERS.name, move |context| {
+        let positions = postgres_positions(context, &views, POSTGRES_ORDERS.topic)?;
+        context.follow(POSTGRES_ORDERS, &positions, |batch: Vec<Placed<OrderBody>>| {
             context.handle.block_on(views.apply_orders(&batch)).map_err(|error| error.to_string())
         })
     })
@@ -162,9 +198,9 @@ pub(crate) fn postgres_follows(
     context: ViewContext,
     views: Arc<PostgresViews>,
 ) -> Result<JoinHandle<()>, Failure> {
-    context.spawn("postgres-follows", move |context| {
-        let positions = postgres_positions(context, &views, FOLLOW_DECISIONS)?;
-        context.follow(FOLLOW_DECISIONS, &positions, POSTGRES, |batch: Vec<Placed<FollowBody>>| {
+    context.spawn(POSTGRES_FOLLOWS.name, move |context| {
+        let positions = postgres_positions(context, &views, POSTGRES_FOLLOWS.topic)?;
+        context.follow(POSTGRES_FOLLOWS, &positions, |batch: Vec<Placed<FollowBody>>| {
             context.handle.block_on(views.apply_follows(&batch)).map_err(|error| error.to_string())
         })
     })
@@ -185,7 +221,7 @@ pub(crate) fn clickhouse_orders(
     context: ViewContext,
     views: Arc<ClickhouseViews>,
 ) -> Result<JoinHandle<()>, Failure> {
-    context.spawn("clickhouse-orders", move |context| {
+    context.spawn(CLICKHOUSE_ORDERS.name, move |context| {
         let resumes = context.handle.block_on(views.resume()).map_err(|error| error.to_string())?;
         let positions =
             resumes.iter().map(|(partition, resume)| (*partition, resume.offset)).collect();
@@ -194,7 +230,7 @@ pub(crate) fn clickhouse_orders(
         });
         let mut repeats: BTreeMap<Partition, (InsertedRange, Vec<DecisionFact>)> =
             repeats.collect();
-        context.follow(ORDER_DECISIONS, &positions, CLICKHOUSE, |batch: Vec<Placed<OrderBody>>| {
+        context.follow(CLICKHOUSE_ORDERS, &positions, |batch: Vec<Placed<OrderBody>>| {
             insert_ranges(context, &views, &mut repeats, batch)
         })
     })

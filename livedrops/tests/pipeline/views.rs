@@ -1,16 +1,18 @@
 //! What the views say, on the real engines.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clickhouse_views::{ClickhouseViews, DecisionFact, InsertedRange};
-use platform::clock::random_uuid;
+use platform::clock::{monotonic, random_uuid};
 use postgres_views::PostgresViews;
-use schemas::ids::OrderId;
+use reqwest::Method;
+use schemas::ids::{DropId, OrderId};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::harness::from_stack;
+use crate::harness::*;
 
 /// A decision on an order of two units; `second` of a drop, with what it left of the stock.
 fn fact(seq: i64, order: u128, second: i64, status: &'static str, available: i64) -> DecisionFact {
@@ -94,15 +96,20 @@ async fn migrated_up_to(url: &str, last: &str) -> PgConnection {
     connection
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn lines_of_orders_from_before_move_into_their_orders() {
+/// A Postgres database without a view.
+async fn new_database() -> String {
     let server = from_stack("LIVEDROPS_POSTGRES__URL");
-    let database = format!("before_{}", random_uuid().simple());
+    let database = format!("test_{}", random_uuid().simple());
     let mut connection = PgConnection::connect(&server).await.unwrap();
     let create = format!("CREATE DATABASE {database}");
     sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
     let (host, _) = server.rsplit_once('/').unwrap();
-    let url = format!("{host}/{database}");
+    format!("{host}/{database}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_orders_from_before_move_into_their_orders() {
+    let url = new_database().await;
     let mut before = migrated_up_to(&url, "0002_whole_life.sql").await;
     let [two_lines, none] = [7, 8].map(Uuid::from_u128);
     let orders = format!(
@@ -120,4 +127,40 @@ async fn lines_of_orders_from_before_move_into_their_orders() {
     let units: Vec<_> =
         views.order_digests().await.unwrap().iter().map(|order| order.qty).collect();
     assert_eq!(units, [4, 0]);
+}
+
+/// The value of the last of these metrics.
+fn metric(text: &str, name: &str, labels: [&str; 2]) -> Option<f64> {
+    let is_it = |line: &&str| line.starts_with(name) && labels.iter().all(|it| line.contains(it));
+    text.lines().rev().find(is_it)?.rsplit_once(' ')?.1.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_how_far_each_view_trails_its_owner() {
+    let site = Site::embedded();
+    let mut command = site.command("data", true, &["all", "--listen", "127.0.0.1:0"]);
+    command.env("LIVEDROPS_POSTGRES__URL", new_database().await);
+    let database = format!("trailing_{}", random_uuid().simple());
+    command.env("LIVEDROPS_CLICKHOUSE__DATABASE", database);
+    let node = Node::spawn(command);
+    node.wait_until_ready().await;
+    let (drop, _) = schedule(&site, &node, &drop_request(5)).await;
+    let client = node.client("");
+    let partition = format!("partition=\"{}\"", DropId::from(drop).partition(4));
+    let deadline = monotonic() + Duration::from_secs(30);
+    for view in ["postgres-orders", "clickhouse-orders"] {
+        loop {
+            let response = client.request(Method::GET, "/metrics").send().await.unwrap();
+            let text = response.text().await.unwrap();
+            let view = format!("view=\"{view}\"");
+            let at = metric(&text, "livedrops_view_seq{", [&partition, &view]);
+            let owner = "processor=\"reservations\"";
+            let seq = metric(&text, "livedrops_partition_seq{", [&partition, owner]);
+            if at.is_some() && at == seq {
+                break;
+            }
+            assert!(monotonic() < deadline, "{view} stands at {at:?}, its owner at {seq:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
