@@ -80,16 +80,20 @@ pub(crate) async fn read(
     let deadline =
         tokio::time::Instant::now() + Duration::from_millis(query.wait_ms.cast_unsigned());
     loop {
-        let (watch, seen) = state.window.watch_order(order);
         // Asked before anything is read: what was passed by then must be there.
         let is_decided = query.after.is_none_or(|after| {
             state.window.order_progress.has_passed(after.partition, after.offset)
         });
-        let (is_shown, found) = look(&state, order, seen, query.after.filter(|_| is_decided)).await;
+        let (watch, seen) = state.window.watch_order(order);
+        let is_late = tokio::time::Instant::now() >= deadline;
+        let (is_shown, found) = if seen.is_some() || is_decided || is_late {
+            look(&state, order, seen, query.after.filter(|_| is_decided)).await
+        } else {
+            (false, Ok(Found::Nothing)) // no archive is asked for what is not decided
+        };
         let is_now = is_decided && is_shown;
         let is_new =
             |row: &OrderRow| query.after_version.is_none_or(|version| row.version > version);
-        let is_late = tokio::time::Instant::now() >= deadline;
         match found {
             // A row from before `after` is not yet what the client wrote.
             Ok(Found::Row(row)) if (is_now && is_new(&row)) || is_late => {

@@ -1,5 +1,6 @@
 //! Orders and drops by id while the node's window, the view and the writer are not at the same point.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,16 +60,20 @@ struct View {
 
 /// Shared with the test, which moves it; away or not configured where it has an error.
 #[derive(Clone)]
-struct SharedView(Arc<Mutex<Result<View, ArchiveError>>>);
+struct SharedView {
+    view: Arc<Mutex<Result<View, ArchiveError>>>,
+    times_asked: Arc<AtomicUsize>,
+}
 
 impl SharedView {
     fn read<T: Send + 'static>(&self, read: impl FnOnce(&View) -> T) -> Answer<'_, T> {
-        let answer = self.0.lock().unwrap().as_ref().map(read).map_err(Clone::clone);
+        self.times_asked.fetch_add(1, Ordering::Relaxed);
+        let answer = self.view.lock().unwrap().as_ref().map(read).map_err(Clone::clone);
         Box::pin(std::future::ready(answer))
     }
 
     fn set(&self, view: View) {
-        *self.0.lock().unwrap() = Ok(view);
+        *self.view.lock().unwrap() = Ok(view);
     }
 }
 
@@ -97,7 +102,8 @@ struct Node {
 }
 
 fn node(view: Result<View, ArchiveError>) -> Node {
-    let (window, view) = (Arc::new(Window::new(1)), SharedView(Arc::new(Mutex::new(view))));
+    let window = Arc::new(Window::new(1));
+    let view = SharedView { view: Arc::new(Mutex::new(view)), times_asked: Arc::default() };
     let router = ingest_api::router(Settings {
         verifier: Verifier::new(&[ED25519_PUBLIC.to_owned()]).unwrap(),
         intake: Intake::new(Arc::new(SmallLog), 1, (1, 3), 10),
@@ -273,6 +279,22 @@ async fn a_decision_within_the_wait_is_shown_although_no_view_is_there() {
     };
     let (read, ()) = tokio::join!(node.read("?waitMs=5000", &buyer), decided);
     assert_eq!(read, answer(200, "CONFIRMED"));
+}
+
+/// Of buyers who wait for a hot drop there are thousands.
+#[tokio::test(start_paused = true)]
+async fn no_view_is_asked_for_an_order_that_is_waited_for() {
+    let node = node(Ok(View::default()));
+    let buyer = token(BUYER, "");
+    let waiting = format!("{}&waitMs=5000", node.after(&buyer).await);
+    let decided = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let orders = [Arc::new(order_row())].into_iter().collect();
+        node.decide(Outcome::Changed, OrderBody { orders, ..OrderBody::default() });
+    };
+    let (read, ()) = tokio::join!(node.read(&waiting, &buyer), decided);
+    assert_eq!(read, answer(200, "CONFIRMED"));
+    assert_eq!(node.view.times_asked.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
