@@ -1,4 +1,4 @@
-//! How steady the machine is: no answer on it is steadier.
+//! How fast the machine is in this hour, and how steady: no answer on it is steadier.
 //!
 //! A virtual core may do less than a whole one for a moment without any scheduler inside the machine noticing. A loop
 //! that only computes, alone on the machine, shows it.
@@ -7,11 +7,34 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use platform::clock::monotonic;
+use schemas::decision::{FIRST_LINK, next_link};
+
+use crate::report::per_second;
+
+/// As many bytes as a decision has.
+const RECORD: [u8; 330] = [7; 330];
+/// Links between two looks at the clock.
+const LINKS: u32 = 1_000;
+const LINKED: Duration = Duration::from_millis(500);
 
 const WATCHED: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_millis(20);
 /// Steps of a chunk, some 40 us.
 const CHUNK_STEPS: u32 = 20_000;
+
+/// How many decisions one core could put into a chain in a second, if it did nothing else: rates of different hours, and of
+/// different machines, are read beside it.
+pub(crate) fn links_per_second() -> f64 {
+    let (started, mut link, mut links) = (monotonic(), FIRST_LINK, 0);
+    while started.elapsed() < LINKED {
+        for _ in 0..LINKS {
+            link = next_link(link, black_box(&RECORD));
+        }
+        links += LINKS;
+    }
+    black_box(link);
+    per_second(links, started.elapsed())
+}
 
 /// Per cent of windows of 20 ms in which one thread did less than half of what its fastest chunk promises.
 pub(crate) fn slow_windows_percent() -> f64 {

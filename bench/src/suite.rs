@@ -15,8 +15,8 @@ use crate::ours::{self, FIRST, OurLog, Ready, Restored};
 use crate::postgres_peer;
 use crate::redis_peer::{self, Sync};
 use crate::report::{Bar, Colours, Line, Report, Samples, per_second};
-use crate::views;
 use crate::workload::HotDrop;
+use crate::{machine, views};
 
 /// How long Redis runs: every call is the same work for it, so a part of the drop is as good as all of it.
 const REDIS_LENGTH: Duration = Duration::from_secs(5);
@@ -69,6 +69,8 @@ struct Rates {
     redis_always: Samples,
     redis_every_second: Samples,
     postgres: Samples,
+    /// See [`machine::links_per_second`].
+    machine: Samples,
 }
 
 impl Suite {
@@ -143,6 +145,9 @@ impl Suite {
         embedded: &OurLog,
         rates: &mut Rates,
     ) -> Result<()> {
+        let links = machine::links_per_second();
+        progress(round, "the machine: links of a chain", &mut rates.machine, links);
+
         let drop = HotDrop { intents: self.intents, stock: self.intents / 100, round };
         ours::fill_drop(kafka, (ORDER_INTENTS, FIRST), drop)?;
         let decided = Ready::new(kafka, FIRST, &folder.join("kafka-store"))?.decide(drop)?;
@@ -307,6 +312,12 @@ impl Rates {
         let on_kafka = |bar| line("hot drop on Kafka, exactly once, 1 % win", bar, &self.kafka);
         let embedded = |bar| line("hot drop, embedded log, fsync per commit", bar, &self.embedded);
         vec![
+            Line::new(
+                "the machine: BLAKE3 of 330 bytes, one core",
+                "per s",
+                None,
+                self.machine.clone(),
+            ),
             on_kafka(bar).beside("Kafka Streams", &self.streams, Some(2.5)),
             on_kafka(None).beside("Postgres row lock", &self.postgres, None),
             on_kafka(None).beside("bare loop, the limit", &self.kafka_bare, None),
