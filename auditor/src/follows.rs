@@ -8,6 +8,7 @@ use schemas::follow::{CreatorRow, FollowBody, FollowIntent, FollowIntentKind, Fo
 use schemas::ids::{CreatorId, UserId};
 use schemas::units::Units;
 
+use crate::rules::may_be_given_up;
 use crate::{Finding, LoggedDecision, LoggedIntent, answers, chain, decided, undecided};
 
 /// What an audit of one partition of the follow decisions found.
@@ -56,10 +57,13 @@ pub fn audit(
         let header = &logged.decision.header;
         let intent = header.intent_offset.and_then(|offset| {
             let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
-            intents.get(index)?.intent.as_ref()
+            intents.get(index)
         });
-        if let Some(intent) = intent {
-            let due = due(&follows, intent, logged);
+        if let Some(LoggedIntent { intent, .. }) = intent.filter(|_| !may_be_given_up(logged)) {
+            let due = match intent {
+                Some(intent) => due(&follows, intent, logged),
+                None => (Outcome::Undecodable, Vec::new()),
+            };
             let rows = logged.decision.body.as_ref().map_or(&[][..], |body| &body.follows);
             if (logged.decision.outcome, rows) != (due.0, due.1.as_slice()) {
                 let outcome = logged.decision.outcome.as_str();
@@ -114,7 +118,7 @@ fn due(
 
 #[cfg(test)]
 mod tests {
-    use schemas::decision::{Decision, DecisionHeader};
+    use schemas::decision::{Decision, DecisionHeader, Undecodable};
     use schemas::follow::FollowChange;
     use schemas::ids::IntentId;
     use schemas::units::Millis;
@@ -192,6 +196,16 @@ mod tests {
         let both = || vec![asked(0, 1, Follow), asked(1, 2, Follow)];
         let first_skipped = vec![answered(1, 2, true, 1)];
         let of_another = vec![answered(0, 1, true, 1), answered(1, 3, true, 2)];
+        let given_up = |error: &str| {
+            let mut decisions = sound();
+            let decision = &mut decisions[1].decision;
+            (decision.outcome, decision.body) = (Outcome::Undecodable, None);
+            let undecodable = Undecodable { error: error.into(), length: 9 };
+            decision.undecodable = Some(Box::new(undecodable));
+            decisions
+        };
+        let mut unreadable = both();
+        unreadable[1].intent = None;
         let nobody_asked = {
             let mut decisions = sound();
             decisions[1].decision.header.intent_offset = None;
@@ -214,6 +228,9 @@ mod tests {
                 sound(),
                 (vec![], vec![1], 0),
             ),
+            ("given up", both(), given_up("deciding it panicked: no"), (vec![], vec![], 0)),
+            ("given up without a reason", both(), given_up("no"), (vec![], vec![1], 0)),
+            ("unreadable, and decided", unreadable, sound(), (vec![], vec![1], 0)),
             ("nobody asked", both(), nobody_asked, (vec![], vec![1], 0)),
         ];
         for (what, intents, decisions, (answers, follows, undecided)) in cases {

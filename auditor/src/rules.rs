@@ -93,7 +93,7 @@ fn is_complete(intent: &OrderIntent) -> bool {
 }
 
 /// Whether an intent that can be read may be given up all the same: it is too long to be echoed, or deciding it panics.
-fn may_be_given_up(logged: &LoggedDecision) -> bool {
+pub(crate) fn may_be_given_up<B>(logged: &LoggedDecision<B>) -> bool {
     logged.decision.undecodable.as_ref().is_some_and(|undecodable| {
         let is_too_long = usize::try_from(undecodable.length).is_ok_and(|at| at > INTENT_BYTES_MAX);
         is_too_long || undecodable.error.starts_with("deciding it panicked")

@@ -34,7 +34,7 @@ pub(crate) fn unknown_drop() -> Problem {
 
 /// The node's window first, then the archive, whose answer the window keeps.
 pub(crate) async fn find(state: &AppState, drop: DropId) -> Result<Option<DropState>, Problem> {
-    if let Some((seen, _)) = state.window.drop_state(drop) {
+    if let Some((seen, _)) = state.window.drop_state(drop).filter(|(seen, _)| is_whole(seen)) {
         return Ok(Some(seen));
     }
     let found = state.archive.drop_state(drop).await.map_err(|error| archive_problem(&error))?;
@@ -42,6 +42,11 @@ pub(crate) async fn find(state: &AppState, drop: DropId) -> Result<Option<DropSt
     state.window.adopt_drop(found.clone());
     // With what the window had seen of it.
     Ok(Some(state.window.drop_state(drop).map_or(found, |(seen, _)| seen)))
+}
+
+/// A drop seen only in part, because its stock rows are older than the window, must come from the archive.
+fn is_whole(state: &DropState) -> bool {
+    state.stocks.len() == state.drop.variants.len()
 }
 
 /// A drop as it is now.

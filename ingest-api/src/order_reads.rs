@@ -89,7 +89,7 @@ pub(crate) async fn read(
         let (is_shown, found) = if seen.is_some() || is_decided || is_late {
             look(&state, order, seen, query.after.filter(|_| is_decided)).await
         } else {
-            (false, Ok(Found::Nothing)) // no archive is asked for what is not decided
+            (false, Ok(Found::Nothing)) // no archive knows what is not decided
         };
         let is_now = is_decided && is_shown;
         let is_new =
@@ -106,10 +106,10 @@ pub(crate) async fn read(
             Ok(Found::Nothing) if is_now && (is_late || query.after.is_some()) => {
                 return Err(unknown_order());
             }
-            // What is not decided yet, no archive can know.
             Err(error) if is_decided && (is_late || query.after.is_some()) => {
                 return Err(archive_problem(&error));
             }
+            // An archive that is away says nothing of what is not decided.
             _ if is_late => return Ok(Json(pending(order)).into_response()),
             _ => {}
         }
@@ -205,21 +205,14 @@ async fn show(state: &AppState, caller: &Caller, row: &OrderRow) -> Result<Respo
 
 /// A refusal that left no row: shown while this node remembers it.
 fn show_refused(caller: &Caller, order: OrderId, refusal: &Refusal) -> Result<Response, Problem> {
-    if !may_see_refusal(caller, refusal) {
+    if refusal.user_id != Some(caller.user) && !caller.is_admin {
         return Err(unknown_order());
     }
-    Ok(Json(refused(order, refusal)).into_response())
-}
-
-fn may_see_refusal(caller: &Caller, refusal: &Refusal) -> bool {
-    refusal.user_id == Some(caller.user) || caller.is_admin
-}
-
-pub(crate) fn refused(order: OrderId, refusal: &Refusal) -> serde_json::Value {
-    json!({
+    let body = json!({
         "id": order.to_string(), "status": OrderStatus::Rejected.as_str(),
         "reason": refusal.reason.as_str(), "serverTime": rfc3339(now()),
-    })
+    });
+    Ok(Json(body).into_response())
 }
 
 /// An order's changes as server-sent events.
@@ -249,9 +242,6 @@ pub(crate) async fn events(
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
         }
-        Ok(Found::Refused(refusal)) if !may_see_refusal(&caller, &refusal) => {
-            return Err(unknown_order());
-        }
         Err(error @ ArchiveError::Unreachable(_)) => return Err(archive_problem(&error)),
         // Not decided yet, as far as this node can tell: its stream begins with PENDING.
         Ok(Found::Refused(_) | Found::Nothing) | Err(ArchiveError::NotConfigured) => {}
@@ -273,29 +263,19 @@ pub(crate) fn is_settled(row: &OrderRow) -> bool {
     !is_open && row.operation.is_none()
 }
 
-/// What is known of an order, for its stream.
-pub(crate) enum OrderNews {
-    /// Every version there is to tell of, oldest first; none where it is not decided yet.
-    Versions(Vec<std::sync::Arc<OrderRow>>),
-    /// Turned down, and no row is left of it.
-    Refused(Refusal),
-}
-
-/// `None` where the caller may not see it.
-pub(crate) async fn order_news(
+/// Every version there is to tell of, oldest first, for an order's stream; `None` where the caller may not see it. None is
+/// told of one that is not decided, or was refused and left no row: its key is unspent, and may be decided anew.
+pub(crate) async fn versions(
     state: &AppState,
     caller: &Caller,
     order: OrderId,
     seen: Option<OrderSeen>,
-) -> Option<OrderNews> {
+) -> Option<Vec<std::sync::Arc<OrderRow>>> {
     let versions = match seen {
         Some(OrderSeen::Row { versions }) => versions,
         other => match find(state, order, other).await {
             Ok(Found::Row(row)) => vec![row],
-            Ok(Found::Refused(refusal)) => {
-                return may_see_refusal(caller, &refusal).then_some(OrderNews::Refused(refusal));
-            }
-            Ok(Found::Nothing) | Err(_) => Vec::new(),
+            Ok(Found::Refused(_) | Found::Nothing) | Err(_) => Vec::new(),
         },
     };
     if let Some(row) = versions.last()
@@ -303,5 +283,5 @@ pub(crate) async fn order_news(
     {
         return None;
     }
-    Some(OrderNews::Versions(versions))
+    Some(versions)
 }

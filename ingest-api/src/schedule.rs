@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use crate::app::AppState;
 use crate::auth::Caller;
 use crate::body::{StrictJson, idempotency_key, text_fault};
-use crate::drop_reads::{self, unknown_drop};
+use crate::drop_reads;
 use crate::drops::{answer_drop, command_intent, drop_id, send_command};
 use crate::orders::new_intent_id;
 use crate::problem::{FieldError, Problem};
@@ -361,7 +361,8 @@ async fn check_currency(
     drop: DropId,
     request: &EditRequest,
 ) -> Result<(), Problem> {
-    let known = drop_reads::find(state, drop).await?.ok_or_else(unknown_drop)?;
+    // Where this node does not know the drop yet, the writer does.
+    let Ok(Some(known)) = drop_reads::find(state, drop).await else { return Ok(()) };
     let one = request.price.iter().map(|price| ("price".to_owned(), price));
     let of_variants = request.variants.iter().flatten().enumerate();
     let several =

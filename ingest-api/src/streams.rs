@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Sse;
@@ -9,14 +10,14 @@ use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
 use schemas::ids::{DropId, OrderId};
-use schemas::order::{DropEventKind, OrderStatus};
+use schemas::order::{DropEventKind, OrderRow};
 use serde_json::json;
 use tokio::sync::broadcast;
 
 use crate::app::AppState;
 use crate::archive::DropState;
 use crate::auth::Caller;
-use crate::order_reads::{OrderNews, is_settled, order_news, pending, refused};
+use crate::order_reads::{is_settled, pending, versions};
 use crate::views::{OrderView, available};
 use crate::window::DropChange;
 
@@ -71,8 +72,8 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
         }
         // Registered before reading: a change between the two still wakes us.
         let (watch, seen) = at.state.window.watch_order(at.order);
-        let news = order_news(&at.state, &at.caller, at.order, seen).await?;
-        at.tell(&news);
+        let versions = versions(&at.state, &at.caller, at.order, seen).await?;
+        at.tell(&versions);
         if at.queue.is_empty() {
             watch.changed().await;
         }
@@ -80,23 +81,14 @@ async fn next_order_event(mut at: OrderStream) -> Option<(Result<Event, Infallib
 }
 
 impl OrderStream {
-    fn tell(&mut self, news: &OrderNews) {
-        match news {
-            OrderNews::Versions(versions) => {
-                for row in versions.iter().filter(|row| row.version > self.last) {
-                    let view = OrderView::new(row, self.state.intake.partitions());
-                    let event = json_event(row.status.as_str(), view).id(row.version.to_string());
-                    self.queue.push_back(event);
-                }
-                self.last = versions.last().map_or(self.last, |row| row.version.max(self.last));
-                self.ended = versions.last().is_some_and(|row| is_settled(row));
-            }
-            OrderNews::Refused(refusal) => {
-                let view = refused(self.order, refusal);
-                self.queue.push_back(json_event(OrderStatus::Rejected.as_str(), view));
-                self.ended = true;
-            }
+    fn tell(&mut self, versions: &[Arc<OrderRow>]) {
+        for row in versions.iter().filter(|row| row.version > self.last) {
+            let view = OrderView::new(row, self.state.intake.partitions());
+            let event = json_event(row.status.as_str(), view).id(row.version.to_string());
+            self.queue.push_back(event);
         }
+        self.last = versions.last().map_or(self.last, |row| row.version.max(self.last));
+        self.ended = versions.last().is_some_and(|row| is_settled(row));
         if self.ended {
             self.queue.push_back(json_event("end", json!({})));
         } else if self.last == 0 && !self.said_pending {

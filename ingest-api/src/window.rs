@@ -79,14 +79,6 @@ impl Default for DropSeen {
 }
 
 impl DropSeen {
-    fn whole(&self) -> Option<DropState> {
-        let drop = self.drop.clone()?;
-        // Of an archived drop nothing but its terms is left.
-        let is_whole =
-            drop.status == DropStatus::Archived || self.stocks.len() == drop.variants.len();
-        is_whole.then(|| DropState { drop, stocks: self.stocks.clone() })
-    }
-
     fn stock_mut(&mut self, variant: VariantId) -> Option<&mut StockRow> {
         self.stocks.iter_mut().find(|stock| stock.variant_id == variant)
     }
@@ -239,14 +231,15 @@ impl Window {
         (OrderWatch { window: self.clone(), order, changed: Some(receiver) }, seen)
     }
 
-    /// A drop as this node knows it, with its coming changes. Nothing where it knows a part only.
+    /// A drop as this node knows it, with its coming changes; without the stock of variants that it has not seen.
     pub(crate) fn drop_state(
         &self,
         drop: DropId,
     ) -> Option<(DropState, broadcast::Receiver<DropChange>)> {
         let state = lock(&self.state);
         let seen = state.drops.get(&drop)?;
-        Some((seen.whole()?, seen.changes.subscribe()))
+        let state = DropState { drop: seen.drop.clone()?, stocks: seen.stocks.clone() };
+        Some((state, seen.changes.subscribe()))
     }
 
     /// When a drop that is not on sale yet opens.

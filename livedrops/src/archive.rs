@@ -15,12 +15,8 @@ use schemas::units::Millis;
 
 use crate::owners::{Owners, ProcessorName};
 
-/// Asks the owner's store where that is in this process, because it never trails, then the Postgres view, which keeps what
-/// a store has forgotten.
-pub(crate) struct PostgresArchive {
-    pub(crate) views: Arc<PostgresViews>,
-    pub(crate) stores: StoreArchive,
-}
+/// Reads the Postgres view.
+pub(crate) struct PostgresArchive(pub(crate) Arc<PostgresViews>);
 
 fn away(error: impl std::fmt::Display) -> ArchiveError {
     ArchiveError::Unreachable(error.to_string())
@@ -29,36 +25,25 @@ fn away(error: impl std::fmt::Display) -> ArchiveError {
 impl Archive for PostgresArchive {
     fn shows(&self, partition: Partition, intent_offset: i64) -> Answer<'_, bool> {
         Box::pin(async move {
-            if self.stores.shows(partition, intent_offset).await == Ok(true) {
-                return Ok(true);
-            }
-            let positions = self.views.positions(ORDER_DECISIONS.name).await.map_err(away)?;
+            let positions = self.0.positions(ORDER_DECISIONS.name).await.map_err(away)?;
             let position = positions.get(&partition);
             Ok(position.is_some_and(|position| position.next_intent_offset > intent_offset))
         })
     }
 
     fn order(&self, order: OrderId) -> Reading<'_, OrderRow> {
-        Box::pin(async move {
-            if let Ok(Some(row)) = self.stores.order(order).await {
-                return Ok(Some(row));
-            }
-            self.views.order(order).await.map_err(away)
-        })
+        Box::pin(async move { self.0.order(order).await.map_err(away) })
     }
 
     fn drop_state(&self, drop: DropId) -> Reading<'_, DropState> {
         Box::pin(async move {
-            if let Ok(Some(state)) = self.stores.drop_state(drop).await {
-                return Ok(Some(state));
-            }
-            let found = self.views.drop_with_stock(drop).await.map_err(away)?;
+            let found = self.0.drop_with_stock(drop).await.map_err(away)?;
             Ok(found.map(|(drop, stocks)| DropState { drop, stocks }))
         })
     }
 
     fn follow(&self, creator: CreatorId, user: UserId) -> Reading<'_, Millis> {
-        Box::pin(async move { self.views.follow(creator, user).await.map_err(away) })
+        Box::pin(async move { self.0.follow(creator, user).await.map_err(away) })
     }
 }
 

@@ -249,10 +249,9 @@ impl Node {
             self.schemas.write_id(FOLLOW_INTENTS.subject),
         );
         let partitions = self.log.partitions();
-        let stores = StoreArchive { owners: self.owners.clone(), partitions };
-        let archive: Arc<dyn Archive> = match self.postgres.clone() {
-            Some(views) => Arc::new(PostgresArchive { views, stores }),
-            None => Arc::new(stores),
+        let archive: Arc<dyn Archive> = match &self.postgres {
+            Some(views) => Arc::new(PostgresArchive(views.clone())),
+            None => Arc::new(StoreArchive { owners: self.owners.clone(), partitions }),
         };
         let router = ingest_api::router(Settings {
             verifier,
