@@ -321,11 +321,11 @@ impl Node {
                 stopping.abort(); // streams do not end by themselves
             }
         }
+        self.stop.store(true, Ordering::Relaxed);
         // Not before: a webhook that is still answered is written by it. What it has asked is asked again by the next one.
         if let Some(payments) = self.payments.take() {
             payments.abort();
         }
-        self.stop.store(true, Ordering::Relaxed);
         let (owners, threads) = (self.owners.clone(), std::mem::take(&mut self.threads));
         let stopping = tokio::task::spawn_blocking(move || {
             threads.into_iter().for_each(|thread| drop(thread.join()));
