@@ -2,18 +2,19 @@
 
 use schemas::ids::IntentId;
 
-use crate::{Finding, LoggedDecision};
+use crate::{Finding, LoggedDecision, LoggedIntent};
 
-/// Walks intents and decisions side by side. Of an intent: its offset, and its id where it could be read.
-pub fn check<B>(
-    intents: impl Iterator<Item = (i64, Option<IntentId>)>,
+/// Walks intents and decisions side by side.
+pub fn check<I, B>(
+    intents: &[LoggedIntent<I>],
+    id_of: impl Fn(&I) -> IntentId,
     decisions: &[LoggedDecision<B>],
     findings: &mut Vec<Finding>,
 ) {
     let mut found =
         |offset, what: String| findings.push(Finding { checker: "answers", offset, what });
-    let mut due = intents.peekable();
-    let first = due.peek().map_or(i64::MAX, |(offset, _)| *offset);
+    let first = intents.first().map_or(i64::MAX, |intent| intent.offset);
+    let mut due = intents.iter();
     let mut previous = -1;
     for logged in decisions {
         let header = &logged.decision.header;
@@ -33,7 +34,8 @@ pub fn check<B>(
             continue; // the intent is older than the topic's retention
         }
         match due.next() {
-            Some((asked, id)) if asked == offset => {
+            Some(intent) if intent.offset == offset => {
+                let id = intent.intent.as_ref().map(&id_of);
                 if id.is_some() && header.intent_id.is_some() && id != header.intent_id {
                     found(
                         logged.offset,
@@ -44,7 +46,7 @@ pub fn check<B>(
                     found(logged.offset, format!("the decision of intent {offset} echoes no id"));
                 }
             }
-            Some((asked, _)) => found(asked, "the intent was skipped: no decision".into()),
+            Some(intent) => found(intent.offset, "the intent was skipped: no decision".into()),
             None => {
                 found(logged.offset, format!("intent {offset} is decided but is not in the log"));
             }

@@ -9,7 +9,7 @@ use schemas::ids::{CreatorId, UserId};
 use schemas::units::Units;
 
 use crate::rules::may_be_given_up;
-use crate::{Finding, LoggedDecision, LoggedIntent, answers, chain, decided, undecided};
+use crate::{Finding, LoggedDecision, LoggedIntent, answers, chain, decided, intent_of, undecided};
 
 /// What an audit of one partition of the follow decisions found.
 #[derive(Clone, PartialEq, Debug)]
@@ -44,22 +44,15 @@ pub fn audit(
 ) -> Report {
     let mut findings = Vec::new();
     chain::check(decisions, &mut findings);
-    let asked = intents
-        .iter()
-        .map(|logged| (logged.offset, logged.intent.as_ref().map(|intent| intent.intent_id)));
-    answers::check(asked, decisions, &mut findings);
+    answers::check(intents, |intent| intent.intent_id, decisions, &mut findings);
     let (mut follows, mut creators) = (Follows::new(), BTreeMap::new());
     let mut sizes: BTreeMap<CreatorId, i64> = BTreeMap::new();
     for logged in decisions {
         let mut found = |what: String| {
             findings.push(Finding { checker: "follows", offset: logged.offset, what });
         };
-        let header = &logged.decision.header;
-        let intent = header.intent_offset.and_then(|offset| {
-            let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
-            intents.get(index)
-        });
-        if let Some(LoggedIntent { intent, .. }) = intent.filter(|_| !may_be_given_up(logged)) {
+        let asked = intent_of(logged, intents).filter(|_| !may_be_given_up(logged));
+        if let Some(LoggedIntent { intent, .. }) = asked {
             let due = match intent {
                 Some(intent) => due(&follows, intent, logged),
                 None => (Outcome::Undecodable, Vec::new()),
@@ -71,7 +64,7 @@ pub fn audit(
             }
         }
         let Some(body) = &logged.decision.body else { continue };
-        if header.intent_offset.is_none() && *body != FollowBody::default() {
+        if logged.decision.header.intent_offset.is_none() && *body != FollowBody::default() {
             found("follows change although nobody asked for it".into());
         }
         for row in &body.follows {

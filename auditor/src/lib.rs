@@ -113,19 +113,13 @@ pub struct Report {
 pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
     let mut findings = Vec::new();
     let chain = chain::check(decisions, &mut findings);
-    let asked = intents
-        .iter()
-        .map(|logged| (logged.offset, logged.intent.as_ref().map(|intent| intent.intent_id)));
-    answers::check(asked, decisions, &mut findings);
+    answers::check(intents, |intent| intent.intent_id, decisions, &mut findings);
     let mut fold = Fold::default();
     let mut deadlines = deadlines::Deadlines::default();
     let mut counts = stock::Counts::default();
     let mut owned = buyers::Buyers::default();
     for logged in decisions {
-        let intent = logged.decision.header.intent_offset.and_then(|offset| {
-            let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
-            intents.get(index)
-        });
+        let intent = intent_of(logged, intents);
         deadlines.check(&fold, logged, intent, &mut findings);
         rules::check(&fold, logged, intent, &mut findings);
         continuations::check(&fold, logged, &mut findings);
@@ -155,6 +149,16 @@ pub fn audit(intents: &[LoggedIntent], decisions: &[LoggedDecision]) -> Report {
         decided: decided(decisions),
         chain,
     }
+}
+
+/// The intent that was decided, where it is retained.
+fn intent_of<'a, I, B>(
+    logged: &LoggedDecision<B>,
+    intents: &'a [LoggedIntent<I>],
+) -> Option<&'a LoggedIntent<I>> {
+    let offset = logged.decision.header.intent_offset?;
+    let index = intents.binary_search_by_key(&offset, |intent| intent.offset).ok()?;
+    intents.get(index)
 }
 
 /// Intents at or past where the last decision says that its owner goes on reading.
