@@ -9,12 +9,13 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use platform::clock::monotonic;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use crate::machine::cpu_seconds;
 use crate::ours::resident_kibibytes;
 
 use site::{Node, Role, Site};
@@ -22,8 +23,6 @@ pub(crate) use takeover::Takeovers;
 
 /// How long a node may take to be ready, and to come to rest.
 const READY_MAX: Duration = Duration::from_mins(2);
-/// Clock ticks per second of `/proc/*/stat` on Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Buyers of a burst, and units for a tenth of them.
 const BURST_BUYERS: u32 = 10_000;
 /// Measured bursts of either kind, each on a drop of its own. One of either comes before: broker and node have not met so
@@ -239,20 +238,6 @@ fn one_burst(runtime: &Runtime, site: &Site<'_>, node: &Node, more: &[&str]) -> 
 
 fn sustained<'a>(ask: &'a str, connections: &'a str, seconds: &'a str) -> [&'a str; 6] {
     ["--connections", connections, "--ask", ask, "--seconds", seconds]
-}
-
-/// User and system time of the processes so far.
-pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
-    let mut ticks = 0.0;
-    for pid in pids {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold anything; utime and stime are the 12th and 13th field after it.
-        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
-        let used: Vec<f64> =
-            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-        ticks += used.iter().sum::<f64>();
-    }
-    Ok(ticks / TICKS_PER_SECOND)
 }
 
 /// Waits until the views have caught up too: until the processes use little more than when idle.

@@ -1,4 +1,4 @@
-//! How fast the machine is in this hour, and how steady: no answer on it is steadier.
+//! What processes use of the machine, how fast it is in this hour, and how steady: no answer on it is steadier.
 //!
 //! A virtual core may do less than a whole one for a moment without any scheduler inside the machine noticing. A loop
 //! that only computes, alone on the machine, shows it.
@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use platform::clock::monotonic;
 use schemas::decision::{FIRST_LINK, next_link};
 
@@ -17,6 +18,8 @@ const RECORD: [u8; 330] = [7; 330];
 const LINKS: u32 = 1_000;
 const LINKED: Duration = Duration::from_millis(500);
 
+/// Clock ticks per second of `/proc/*/stat` on Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
 const WATCHED: Duration = Duration::from_secs(5);
 const WINDOW: Duration = Duration::from_millis(20);
 /// Steps of a chunk, some 40 us.
@@ -55,6 +58,20 @@ pub(crate) fn slow_windows_percent() -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "there are some hundred windows")]
     let share = slow as f64 / windows.len() as f64;
     100.0 * share
+}
+
+/// User and system time of the processes so far.
+pub(crate) fn cpu_seconds(pids: &[u32]) -> Result<f64> {
+    let mut ticks = 0.0;
+    for pid in pids {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name in parentheses may hold anything; utime and stime are the 12th and 13th field after it.
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let used: Vec<f64> =
+            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        ticks += used.iter().sum::<f64>();
+    }
+    Ok(ticks / TICKS_PER_SECOND)
 }
 
 /// Xorshift, because every step needs the one before.

@@ -21,7 +21,7 @@ use schemas::topics::{ORDER_INTENTS, Topic};
 use schemas::units::Millis;
 use store_rocksdb::{EmbeddedLog, RocksStore, StoreReader};
 
-use crate::http::cpu_seconds;
+use crate::machine::cpu_seconds;
 use crate::report::per_second;
 use crate::workload::HotDrop;
 

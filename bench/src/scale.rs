@@ -12,7 +12,7 @@ use schemas::topics::ORDER_INTENTS;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use crate::http::cpu_seconds;
+use crate::machine::cpu_seconds;
 use crate::ours::{self, OurLog, Ready};
 use crate::workload::HotDrop;
 

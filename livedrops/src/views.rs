@@ -37,6 +37,9 @@ struct Pace {
 const POSTGRES: Pace = Pace { linger: Duration::from_millis(50), records_max: 5_000 };
 /// `ClickHouse` makes a part of every insert: few and large ones keep it well.
 const CLICKHOUSE: Pace = Pace { linger: Duration::from_millis(500), records_max: 50_000 };
+const POLL_MAX: Duration = Duration::from_millis(100);
+/// Pause before a view is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A view and what it is made of.
 #[derive(Clone, Copy)]
@@ -66,9 +69,6 @@ impl View {
 fn last_seqs<B>(batch: &[Placed<B>]) -> BTreeMap<Partition, i64> {
     batch.iter().map(|placed| (placed.partition, placed.decision.header.seq)).collect()
 }
-const POLL_MAX: Duration = Duration::from_millis(100);
-/// Pause before a view is tried again.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a view thread needs.
 #[derive(Clone)]
@@ -131,15 +131,14 @@ impl ViewContext {
             .gathering_tail(view.topic, start, view.pace.linger)
             .map_err(|failure| failure.to_string())?;
         let (queue, batches) = sync_channel::<Vec<Placed<B>>>(1);
-        let mut apply_and_show = move |batch: Vec<Placed<B>>| {
+        let apply_and_show = move |batch: Vec<Placed<B>>| {
             let seqs = last_seqs(&batch);
             apply(batch)?;
             seqs.into_iter().for_each(|(partition, seq)| view.show(partition, seq));
             Ok(())
         };
         std::thread::scope(|scope| {
-            let applying =
-                scope.spawn(move || batches.into_iter().try_for_each(&mut apply_and_show));
+            let applying = scope.spawn(move || batches.into_iter().try_for_each(apply_and_show));
             // Also without another batch to hand over: a write that failed has to be tried again.
             let is_wanted = || !self.stop.load(Ordering::Relaxed) && !applying.is_finished();
             let read = self.read(tail, view, is_wanted, &queue);
